@@ -1,0 +1,63 @@
+"""nncomp: an optimization compiler for neural networks, made of plugins.
+
+Names are imported on first use, so that ``nncomp --help`` loads neither onnxruntime nor networkx.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from nncomp.data import DataSource as DataSource
+    from nncomp.hookspecs import API_VERSION as API_VERSION
+    from nncomp.hookspecs import hookimpl as hookimpl
+    from nncomp.ir import Attribute as Attribute
+    from nncomp.ir import DataType as DataType
+    from nncomp.ir import Graph as Graph
+    from nncomp.ir import Op as Op
+    from nncomp.ir import TensorType as TensorType
+    from nncomp.ir import Value as Value
+    from nncomp.onnx_io import load as load
+    from nncomp.onnx_io import save as save
+    from nncomp.ops import OpSemantics as OpSemantics
+    from nncomp.ops import QuantRole as QuantRole
+    from nncomp.ops import Role as Role
+    from nncomp.passes import Context as Context
+    from nncomp.passes import Effect as Effect
+    from nncomp.passes import Pass as Pass
+    from nncomp.passes import option as option
+    from nncomp.pipeline import Instrument as Instrument
+    from nncomp.pipeline import Pipeline as Pipeline
+    from nncomp.plugins import Registry as Registry
+    from nncomp.targets import Artifact as Artifact
+    from nncomp.targets import Capabilities as Capabilities
+    from nncomp.targets import Measurement as Measurement
+    from nncomp.targets import Target as Target
+    from nncomp.text import parse_graph as parse_graph
+    from nncomp.text import print_graph as print_graph
+    from nncomp.verify import verify as verify
+
+__version__: Final = "0.1.0"
+
+_HOMES: Final[dict[str, str]] = {
+    **dict.fromkeys(("Attribute", "DataType", "Graph", "Op", "TensorType", "Value"), "nncomp.ir"),
+    **dict.fromkeys(("load", "save"), "nncomp.onnx_io"),
+    **dict.fromkeys(("OpSemantics", "QuantRole", "Role"), "nncomp.ops"),
+    **dict.fromkeys(("Context", "Effect", "Pass", "option"), "nncomp.passes"),
+    **dict.fromkeys(("Instrument", "Pipeline"), "nncomp.pipeline"),
+    **dict.fromkeys(("API_VERSION", "hookimpl"), "nncomp.hookspecs"),
+    **dict.fromkeys(("Artifact", "Capabilities", "Measurement", "Target"), "nncomp.targets"),
+    **dict.fromkeys(("parse_graph", "print_graph"), "nncomp.text"),
+    "DataSource": "nncomp.data",
+    "Registry": "nncomp.plugins",
+    "verify": "nncomp.verify",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names above, all strings
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nncomp' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,80 @@
+"""The command tree: built-in commands, and plugins' commands looked up only when an unknown name is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nncomp import __version__
+from nncomp.cli.bench import bench
+from nncomp.cli.check import check
+from nncomp.cli.compile import compile_
+from nncomp.cli.demo import demo
+from nncomp.cli.diff import diff
+from nncomp.cli.inspect import inspect
+from nncomp.cli.lists import passes, plugins, targets
+from nncomp.cli.print import print_
+
+_EPILOG = (
+    "Exit status: 0 done, 1 a bug of ours, 2 usage or recipe, 3 invalid model, 4 not supported, 5 a gate or budget "
+    "failed, 6 resources, 7 a plugin failed, 130 interrupted."
+)
+
+
+class CommandGroup(TyperGroup):
+    """Commands of nncomp, then those of plugins."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command; plugins are loaded only for a name that is not built in."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None or cmd_name.startswith("-"):
+            return found
+        from nncomp.cli.registry import load_registry
+
+        added = load_registry().commands.get(cmd_name)
+        return None if added is None else typer.main.get_command(added)
+
+
+app = typer.Typer(
+    name="nncomp",
+    cls=CommandGroup,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"nncomp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Optimization compiler for neural networks: ONNX in, a smaller and faster model out, checked step by step."""
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "compile": compile_,
+    "inspect": inspect,
+    "print": print_,
+    "diff": diff,
+    "check": check,
+    "bench": bench,
+    "passes": passes,
+    "targets": targets,
+    "plugins": plugins,
+    "demo": demo,
+}
+for _name, _function in _COMMANDS.items():
+    app.command(_name)(_function)

@@ -1,0 +1,189 @@
+"""``nncomp compile``: run passes, build for a target, compare with the original, write results.
+
+JSON: the report (see :mod:`nncomp.report.report`) with ``out`` in front; with ``--dry-run`` the plan (see
+:class:`nncomp.compiler.CompilePlan`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nncomp.cli.options import Debug, Json, Model, Plugins, Threads
+
+if TYPE_CHECKING:
+    from nncomp.compiler import CompileRequest, CompileResult
+    from nncomp.plugins import Registry
+
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where results go.", show_default=False)
+]
+TargetName = Annotated[
+    str, typer.Option("--target", "-t", metavar="NAME", help="What to compile for (default: the recipe's, else ort).")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", "-r", metavar="FILE|NAME", help="What to do (default: the target's own recipe).")
+]
+PassSpecs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pass", "-p", metavar="SPEC", show_default=False,
+        help="A pass instead of a recipe, as in 'quantize{skip=[\"head*\"]}'. Repeatable, in order.",
+    ),
+]  # fmt: skip
+Data = Annotated[
+    str,
+    typer.Option("--data", metavar="DATA", help="Samples: .npz, a folder, module:function, random."),
+]
+Preprocess = Annotated[str, typer.Option("--preprocess", metavar="PRESET", help="Of images: unit, tf or imagenet.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most this many samples.", show_default=False)
+]
+SkipBad = Annotated[
+    int | None,
+    typer.Option(
+        "--skip-bad", metavar="N", min=0, help="Leave out up to this many unreadable samples.", show_default=False
+    ),
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Accuracy that may be lost, 0.01 is one point.",
+        show_default=False,
+    ),
+]
+MinSqnr = Annotated[
+    float | None, typer.Option("--min-sqnr", metavar="DB", help="Least SQNR of each output, dB.", show_default=False)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and what the target says; do nothing.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Show which rules fired or declined, and why.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files of our names that no compilation wrote.")]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Roll back a pass that fails and go on.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a result that comes with warnings (exit 3).")]
+NoGate = Annotated[bool, typer.Option("--no-gate", help="Do not check each pass against the graph before it.")]
+NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure latency.")]
+Freeze = Annotated[
+    bool, typer.Option("--freeze", help="Make constants of inputs with defaults; changes the interface.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Of everything random.", show_default=False),
+]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say on stderr what is going on.")]
+
+
+def compile_(
+    model: Model,
+    *,
+    out: Out = None,
+    target: TargetName = "",
+    recipe: RecipeName = "",
+    pass_: PassSpecs = None,
+    data: Data = "",
+    preprocess: Preprocess = "",
+    limit: Limit = None,
+    skip_bad: SkipBad = None,
+    max_drop: MaxDrop = None,
+    min_sqnr: MinSqnr = None,
+    dry_run: DryRun = False,
+    explain: Explain = False,
+    force: Force = False,
+    keep_going: KeepGoing = False,
+    strict: Strict = False,
+    no_gate: NoGate = False,
+    no_measure: NoMeasure = False,
+    freeze: Freeze = False,
+    seed: Seed = None,
+    threads: Threads = 1,
+    verbose: Verbose = False,
+    plugin: Plugins = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compile a model and compare it with the original."""
+    from nncomp.cli.registry import load_registry
+    from nncomp.cli.streams import log_to_stderr
+    from nncomp.compiler import CompileRequest
+    from nncomp.errors import UsageError
+
+    if verbose:
+        log_to_stderr()
+    if out is None and not dry_run:
+        raise UsageError("where to? -o is missing", hint="-o FOLDER, or --dry-run for the plan alone")
+    limits = {"max_drop": max_drop, "min_sqnr_db": min_sqnr}
+    request = CompileRequest(
+        model=model,
+        out=out,
+        target=target,
+        recipe=recipe or None,
+        passes=tuple(pass_ or ()),
+        data=data or None,
+        preprocess=preprocess,
+        limit=limit,
+        skip_bad=skip_bad,
+        budget={name: limit for name, limit in limits.items() if limit is not None},
+        seed=seed,
+        threads=threads,
+        gate=not no_gate,
+        measure=not no_measure,
+        freeze=freeze,
+        force=force,
+        dry_run=dry_run,
+        keep_going=keep_going,
+        strict=strict,
+    )
+    run_and_show(request, load_registry(plugin), json=json, explain=explain)
+
+
+def run_and_show(request: CompileRequest, registry: Registry, *, json: bool, explain: bool = False) -> CompileResult:
+    """Compile with progress on stderr, then print plan or report; a missed budget shows its report, too."""
+    from dataclasses import replace
+
+    from nncomp.cli.progress import shown_progress
+    from nncomp.compiler import BudgetMissedError, compile_model
+
+    try:
+        with shown_progress() as progress:
+            result = compile_model(replace(request, progress=progress), registry)
+    except BudgetMissedError as missed:
+        _show(missed.result, request, json=json, explain=explain, error=missed.as_dict())
+        if json:
+            raise typer.Exit(missed.exit_status) from None
+        raise
+    _show(result, request, json=json, explain=explain)
+    return result
+
+
+def _show(
+    result: CompileResult,
+    request: CompileRequest,
+    *,
+    json: bool,
+    explain: bool,
+    error: dict[str, object] | None = None,
+) -> None:
+    from dataclasses import asdict
+
+    from nncomp.cli.streams import message, one_line
+    from nncomp.cli.summary import show_plan, show_report
+    from nncomp.cli.tables import show_json
+    from nncomp.report import plain
+
+    warnings = result.plan.warnings if result.report is None else result.report.warnings
+    for warning in warnings:
+        message(f"warning {warning.code}: {one_line(warning.message)}")
+    if json:
+        shown: dict[str, Any] = plain(asdict(result.plan)) if result.report is None else result.report.as_dict()
+        if result.report is not None:
+            shown = {"out": None if request.out is None else str(request.out), **shown}
+        show_json(shown if error is None else {**shown, "error": error})
+    elif result.report is None:
+        show_plan(result.plan)
+    else:
+        show_report(result.report, result.files, explain=explain)

@@ -1,0 +1,43 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX model file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks of errors.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="MODULE", help="Load this module as a plugin, too. Repeatable.", show_default=False
+    ),
+]
+TargetName = Annotated[
+    str, typer.Option("--target", "-t", metavar="NAME", help="What to compile for: `nncomp targets` lists them.")
+]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic dimension; others are 1. Repeatable."),
+]
+Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads to run on.")]
+
+
+def dimensions(given: list[str] | None) -> dict[str, int]:
+    """Return ``--dim`` as sizes by name.
+
+    Raises:
+        UsageError: an entry is not ``NAME=SIZE`` (NNC-R021).
+    """
+    from nncomp.errors import UsageError
+
+    sizes: dict[str, int] = {}
+    for text in given or ():
+        name, _, size = text.rpartition("=")
+        if not (name and size.isascii() and size.isdigit() and int(size)):
+            raise UsageError(f"--dim: expected NAME=SIZE, got {text!r}", hint="as in --dim N=8")
+        sizes[name] = int(size)
+    return sizes

@@ -1,0 +1,63 @@
+"""The result against the original: on data where there is some, on random inputs otherwise; and against the budget."""
+
+from __future__ import annotations
+
+from nncomp.compiler.planning import Prepared
+from nncomp.errors import NncompError
+from nncomp.recipe import Budget
+from nncomp.report import Accuracy, compare_runs
+from nncomp.runtime import Session
+from nncomp.targets import Artifact
+
+
+def evaluate(prepared: Prepared, artifact: Artifact) -> tuple[Accuracy | None, str]:
+    """Return how far ``artifact`` lies from the original, or why nobody knows."""
+    data, progress = prepared.data, prepared.request.progress
+    if data.evaluation is None and not prepared.feeds:
+        return None, prepared.feeds_skipped
+    total = data.evaluation.size if data.evaluation is not None else len(prepared.feeds)
+    samples = data.samples() if data.evaluation is not None else ((feeds, None) for feeds in prepared.feeds)
+    try:
+        original = Session(prepared.original, threads=prepared.request.threads)
+        found = compare_runs(
+            original.run,
+            artifact.run,
+            samples,
+            source=_source(prepared),
+            step=lambda done: progress.step("accuracy", done, total),
+        )
+    except NncompError as error:
+        if error.code not in ("NNC-T001", "NNC-T002"):
+            raise
+        return None, f"the original cannot be run: {error.message}"
+    return found, ""
+
+
+def missed_budget(budget: Budget, accuracy: Accuracy | None) -> tuple[str, ...]:
+    """Return one line for each limit that the result does not keep."""
+    if budget.empty:
+        return ()
+    if accuracy is None:
+        return ("the result could not be compared with the original",)
+    limits = (
+        ("SQNR", accuracy.sqnr_db, budget.min_sqnr_db, 1, " dB"),
+        ("cosine similarity", accuracy.cosine, budget.min_cosine, 1, ""),
+        ("agreement", accuracy.agreement, budget.min_agreement, 1, ""),
+        ("drop of accuracy", accuracy.drop, budget.max_drop, -1, ""),
+    )
+    lines = []
+    for name, value, limit, sign, unit in limits:
+        if limit is None:
+            continue
+        word = "least" if sign > 0 else "most"
+        if value is None:
+            lines.append(f"{name} is not known, expected at {word} {limit:g}{unit}")
+        elif sign * value < sign * limit:
+            lines.append(f"{name} is {value:.4g}{unit}, expected at {word} {limit:g}{unit}")
+    return tuple(lines)
+
+
+def _source(prepared: Prepared) -> str:
+    if prepared.data.evaluation is None:
+        return "random inputs"
+    return "held-out samples" if prepared.data.held_out else "calibration samples"

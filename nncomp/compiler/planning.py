@@ -1,0 +1,212 @@
+"""The plan of a compilation: recipe, target, passes, model and data, each found or refused before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from nncomp import __version__
+from nncomp.compiler.datasets import Datasets, data_options, open_datasets
+from nncomp.compiler.loading import freeze_defaults, model_digest, model_files, total_bytes
+from nncomp.compiler.outputs import check_output
+from nncomp.compiler.request import CompilePlan, CompileRequest, PlannedPass
+from nncomp.errors import NncompError, RecipeError, UnsupportedError, UsageError
+from nncomp.ir import Graph
+from nncomp.onnx_io import load
+from nncomp.passes import Context, Pass
+from nncomp.plugins import Registry
+from nncomp.recipe import Budget, Lock, Recipe, build_passes, full_spec, load_recipe
+from nncomp.report import Warned
+from nncomp.runtime import Feeds, random_feeds
+from nncomp.targets import Target
+
+DEFAULT_TARGET: Final = "ort"
+
+
+@dataclass
+class Prepared:
+    """All that a compilation needs, checked.
+
+    Attributes:
+        request, registry: As given.
+        recipe: What is followed: the recipe with the request's own wishes put in.
+        target, passes: Ready to use.
+        original: The model, frozen if that was asked for; never changed.
+        name: Of the model, without its folder.
+        digest: Of the model as it came.
+        input_bytes: Size of its files; None when it came as a graph.
+        data: As opened.
+        feeds: The first inputs, real or random, for the gate, shapes and latency.
+        feeds_skipped: Why there are none.
+        warnings: What was found on the way.
+    """
+
+    request: CompileRequest
+    registry: Registry
+    recipe: Recipe
+    target: Target
+    passes: list[Pass]
+    original: Graph
+    name: str
+    digest: str
+    input_bytes: int | None
+    data: Datasets
+    feeds: list[Feeds]
+    feeds_skipped: str
+    warnings: list[Warned] = field(default_factory=list)
+
+    @property
+    def context(self) -> Context:
+        """A fresh context for the passes and the target."""
+        return Context(
+            ops=self.registry.ops,
+            target=self.target.capabilities,
+            data=self.data.calibration,
+            seed=self.recipe.seed,
+            threads=self.request.threads,
+            progress=self.request.progress,
+        )
+
+    def plan(self) -> CompilePlan:
+        """Return the plan, with what the target says of the model as it is."""
+        return CompilePlan(
+            model=self.name,
+            digest=self.digest,
+            target=self.target.name,
+            seed=self.recipe.seed,
+            passes=tuple(
+                PlannedPass(full_spec(step), step.effect.value, self.registry.owner("pass", step.name))
+                for step in self.passes
+            ),
+            gate=self.recipe.gate.enabled,
+            findings=tuple(self.target.check(self.original, self.context)),
+            warnings=tuple(self.warnings),
+        )
+
+    def lock_passes(self) -> tuple[str, ...]:
+        """Return the passes with all their options."""
+        return tuple(full_spec(step) for step in self.passes)
+
+    def lock(self) -> Recipe:
+        """Return the exact recipe: every option, every version, no path and no date; the same for the same input."""
+        used = {self.registry.owner("pass", step.name) for step in self.passes}
+        used.add(self.registry.owner("target", self.target.name))
+        origins = {state.name: state.origin for state in self.registry.plugins}
+        data, options = self.data.calibration, data_options(self.request, self.recipe)
+        return self.recipe.model_copy(
+            update={
+                "target": self.target.name,
+                "passes": self.lock_passes(),
+                "data": options.model_copy(update={"path": ""}),
+                "lock": Lock(
+                    nncomp=__version__,
+                    plugins={name: origins.get(name, "") for name in sorted(used) if name},
+                    model=self.digest,
+                    data=data.fingerprint() if data is not None else "",
+                ),
+            }
+        )
+
+
+def prepare(request: CompileRequest, registry: Registry) -> Prepared:
+    """Check everything that can be checked before work begins, what costs nothing first.
+
+    Raises:
+        NncompError: whatever is wrong with the request, the recipe, the model or the data.
+    """
+    recipe = _followed(request, registry)
+    target = registry.target(recipe.target)
+    if target.missing():
+        raise UnsupportedError(f"target {target.name!r} lacks its library", code="NNC-T001", hint=target.missing())
+    passes = build_passes(recipe, registry, target.capabilities)
+    original, name, files = _model(request)
+    if request.out is not None:
+        check_output(request.out, files, force=request.force)
+    digest = model_digest(original)
+    if request.freeze:
+        freeze_defaults(original)
+    data = open_datasets(request, recipe, original, registry)
+    if recipe.budget.max_drop is not None and data.labels is None:
+        raise RecipeError(
+            "the budget limits the drop of accuracy, but there are no labels",
+            code="NNC-R012",
+            hint="name an array 'y' beside the samples of --data, or put images into one folder a class",
+        )
+    size = total_bytes(files) if files else None
+    prepared = Prepared(request, registry, recipe, target, passes, original, name, digest, size, data, [], "")
+    prepared.warnings += _lock_warnings(prepared)
+    if not request.dry_run:
+        prepared.feeds, prepared.feeds_skipped = _first_feeds(prepared)
+    return prepared
+
+
+def _followed(request: CompileRequest, registry: Registry) -> Recipe:
+    recipe = _given_recipe(request, registry)
+    name = request.target or (recipe.target if recipe else "") or DEFAULT_TARGET
+    if recipe is None:
+        default = registry.target(name).default_recipe
+        if not default:
+            raise UsageError(f"target {name!r} has no recipe of its own", hint="give -r RECIPE or -p PASS")
+        recipe = load_recipe(registry.recipe_path(default))
+    if recipe.target and recipe.target != name:
+        raise RecipeError(
+            f"the recipe is for target {recipe.target!r}, asked for is {name!r}",
+            code="NNC-R012",
+            hint=f"leave out -t, or change the recipe's target ({recipe.source.file or 'given in Python'})",
+        )
+    gate = recipe.gate.model_copy(
+        update={"enabled": recipe.gate.enabled and request.gate, "samples": request.gate_samples or recipe.gate.samples}
+    )
+    budget = Budget.model_validate({**recipe.budget.model_dump(), **request.budget})
+    seed = recipe.seed if request.seed is None else request.seed
+    source = recipe.source
+    return recipe.model_copy(update={"target": name, "gate": gate, "budget": budget, "seed": seed}).located(source)
+
+
+def _given_recipe(request: CompileRequest, registry: Registry) -> Recipe | None:
+    if request.passes:
+        if request.recipe is not None:
+            raise UsageError("give a recipe or passes, not both", hint="add the passes to the recipe")
+        return Recipe(passes=request.passes)
+    recipe = request.recipe
+    if recipe is None or isinstance(recipe, Recipe):
+        return recipe
+    path = Path(recipe)
+    if not path.exists() and path.name == str(recipe) and not path.suffix:
+        path = registry.recipe_path(str(recipe))
+    return load_recipe(path)
+
+
+def _model(request: CompileRequest) -> tuple[Graph, str, list[Path]]:
+    if isinstance(request.model, Graph):
+        return request.model.clone(), request.model.name, []
+    path = Path(request.model)
+    graph = load(path)
+    return graph, path.name, model_files(path)
+
+
+def _first_feeds(prepared: Prepared) -> tuple[list[Feeds], str]:
+    found = prepared.data.first(prepared.recipe.gate.samples)
+    if found:
+        return found, ""
+    try:
+        return [random_feeds(prepared.original, seed=prepared.recipe.seed)], ""
+    except NncompError as error:
+        return [], error.message
+
+
+def _lock_warnings(prepared: Prepared) -> list[Warned]:
+    lock = prepared.recipe.lock
+    if lock is None:
+        return []
+    now = prepared.lock().lock
+    assert now is not None
+    found = []
+    if lock.model and lock.model != now.model:
+        found.append(Warned("NNC-W060", "the recipe was locked for another model"))
+    if lock.data and lock.data != now.data:
+        found.append(Warned("NNC-W061", "the recipe was locked for other data"))
+    if (lock.nncomp, lock.plugins) != (now.nncomp, now.plugins):
+        found.append(Warned("NNC-W062", "the recipe was locked with other versions of nncomp or its plugins"))
+    return found

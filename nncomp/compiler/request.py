@@ -1,0 +1,137 @@
+"""What a compilation is asked for, what it plans, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nncomp.errors import GateError
+from nncomp.ir import Graph
+from nncomp.passes import Progress, Silence
+from nncomp.recipe import Recipe
+from nncomp.report import Report, Warned
+from nncomp.runtime import Array
+from nncomp.targets import Artifact, Finding
+
+if TYPE_CHECKING:
+    from nncomp.data import DataSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileRequest:
+    """What to compile and how. What is None or empty comes from the recipe, then from the defaults.
+
+    Attributes:
+        model: A file, or a graph, which stays as it is.
+        out: Folder for the results; None writes nothing.
+        target: Name; default: the recipe's, else ``ort``.
+        recipe: A recipe, its file, or the name of one that a plugin provides; default: the target's default.
+        passes: Pass specs instead of a recipe.
+        data: Calibration data: a source, or what ``--data`` takes.
+        preprocess: Of images: a preset's name.
+        limit: Samples to use at the most.
+        skip_bad: Samples that may be unreadable.
+        evaluation: Data to judge the result on; default: the evaluation part of ``data``, else the same samples,
+            else random inputs.
+        labels: One class a sample of the evaluation data; default: those that lie with it.
+        budget: What the result may lose; entries of :class:`nncomp.recipe.Budget`.
+        seed: Of everything random.
+        threads: Of the passes, of evaluation and of the measurement.
+        gate: Check each pass against the graph before it; False is the caller's own risk, and the report says so.
+        gate_samples: Inputs to check on.
+        measure: Measure latency.
+        measure_seconds: Wall time for that.
+        freeze: Turn inputs with defaults into constants; this changes the interface.
+        force: Replace files of our names that no compilation wrote.
+        dry_run: Only plan.
+        keep_going: Roll back a pass that fails and go on.
+        strict: Refuse a result that comes with warnings.
+        progress: Where long work reports.
+    """
+
+    model: Path | Graph
+    out: Path | None = None
+    target: str = ""
+    recipe: Recipe | Path | str | None = None
+    passes: tuple[str, ...] = ()
+    data: DataSource | str | None = None
+    preprocess: str = ""
+    limit: int | None = None
+    skip_bad: int | None = None
+    evaluation: DataSource | str | None = None
+    labels: Array | None = None
+    budget: Mapping[str, float] = field(default_factory=dict)
+    seed: int | None = None
+    threads: int = 1
+    gate: bool = True
+    gate_samples: int | None = None
+    measure: bool = True
+    measure_seconds: float = 2.0
+    freeze: bool = False
+    force: bool = False
+    dry_run: bool = False
+    keep_going: bool = False
+    strict: bool = False
+    progress: Progress = field(default_factory=Silence)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPass:
+    """One pass of a plan: its spec with all options, what it may do to the numbers, and who provides it."""
+
+    spec: str
+    effect: str
+    plugin: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompilePlan:
+    """What would be done, found without doing it.
+
+    JSON form: ``{model, digest, target, seed, passes: [{spec, effect, plugin}], gate, findings: [{level, node, kind,
+    reason}], warnings: [{code, message}]}``.
+    """
+
+    model: str
+    digest: str
+    target: str
+    seed: int
+    passes: tuple[PlannedPass, ...]
+    gate: bool
+    findings: tuple[Finding, ...]
+    warnings: tuple[Warned, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    """What a compilation gives.
+
+    Attributes:
+        plan: What was to be done.
+        report: What was done; None for a dry run.
+        artifact: What the target built; None for a dry run.
+        files: What was written, the model first.
+        lock: The exact recipe, as TOML.
+    """
+
+    plan: CompilePlan
+    report: Report | None = None
+    artifact: Artifact | None = None
+    files: tuple[Path, ...] = ()
+    lock: str = ""
+
+
+class BudgetMissedError(GateError):
+    """The result misses the user's budget; it is kept as ``model.rejected.onnx``.
+
+    Attributes:
+        result: What was compiled.
+    """
+
+    default_code = "NNC-G004"
+
+    def __init__(self, message: str, *, result: CompileResult, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.result = result

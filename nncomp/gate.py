@@ -1,0 +1,217 @@
+"""The numeric gate: each pass is run against the graph before it, and held to the effect that it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.errors import GateError, NncompError, UnsupportedError, Where
+from nncomp.ir import Graph, TensorType, Value
+from nncomp.passes import Effect
+from nncomp.runtime import Feeds, RuntimeFailure, Session, random_feeds
+
+REASSOCIATION_LIMIT: Final = 1e-5
+"""Relative error (L2) that changing the order of float32 sums may cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far outputs lie from a reference's, over all samples.
+
+    Attributes:
+        identical: bit for bit (NaN equals NaN).
+        relative: max over outputs of ||a - b|| / ||a||, L2.
+        sqnr_db: 10 log10(sum a^2 / sum (a - b)^2) over all float outputs; inf when identical.
+        cosine: mean cosine similarity of the samples' outputs.
+        worst_output: name of the output with the largest relative error.
+    """
+
+    identical: bool
+    relative: float
+    sqnr_db: float
+    cosine: float
+    worst_output: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What the gate found for one pass; ``skipped`` says why it could not look."""
+
+    effect: Effect
+    passed: bool
+    deviation: Deviation | None = None
+    skipped: str = ""
+    first_divergence: str = ""
+
+
+class Gate:
+    """Compares graphs on a few inputs, on ONNX Runtime without optimizations.
+
+    The reference's outputs are kept from one check to the next, so that a pass costs one session.
+
+    Args:
+        feeds: Inputs to compare on; None makes random ones from the first graph's input types.
+        seed: Of the random inputs.
+    """
+
+    def __init__(self, feeds: Sequence[Feeds] | None = None, *, seed: int = 0) -> None:
+        self._feeds = list(feeds) if feeds else None
+        self._seed = seed
+        self._known: tuple[Graph, int, list[dict[str, Any]]] | None = None
+        self.skipped = ""
+
+    def check(self, before: Graph, after: Graph, effect: Effect) -> GateResult:
+        """Hold the step from ``before`` to ``after`` to ``effect``."""
+        expected = self._reference(before)
+        if expected is None:
+            return GateResult(effect, passed=True, skipped=self.skipped)
+        try:
+            got = self._outputs(after)
+        except RuntimeFailure as error:
+            return GateResult(effect, passed=False, first_divergence=f"the result does not run: {error.message}")
+        deviation = compare(expected, got)
+        passed = (
+            deviation.identical
+            if effect is Effect.EXACT
+            else deviation.relative <= REASSOCIATION_LIMIT or effect is Effect.LOSSY
+        )
+        if passed:
+            self._known = (after, after.version, got)
+        divergence = "" if passed else self.first_divergence(before, after, effect)
+        return GateResult(effect, passed, deviation, first_divergence=divergence)
+
+    def first_divergence(self, before: Graph, after: Graph, effect: Effect) -> str:
+        """Return the label of the first op of ``after`` whose output differs from the value of that name before."""
+        names = {value.name for value in _comparable(before)}
+        shared = [value for value in _comparable(after) if value.name in names]
+        if not shared:
+            return ""
+        wanted = [value.name for value in shared]
+        try:
+            feeds = self._inputs(before)[:1]
+            a = [Session(before, outputs=wanted).run(feed) for feed in feeds]
+            b = [Session(after, outputs=wanted).run(feed) for feed in feeds]
+        except NncompError:
+            return ""
+        for value in shared:
+            one = compare([{value.name: run[value.name]} for run in a], [{value.name: run[value.name]} for run in b])
+            if not one.identical and (effect is Effect.EXACT or one.relative > REASSOCIATION_LIMIT):
+                return value.producer.label if value.producer is not None else value.name
+        return ""
+
+    def feeds(self, graph: Graph) -> list[Feeds]:
+        """Return the inputs that graphs are compared on."""
+        return self._inputs(graph)
+
+    def _inputs(self, graph: Graph) -> list[Feeds]:
+        if self._feeds is None:
+            self._feeds = [random_feeds(graph, seed=self._seed)]
+        return self._feeds
+
+    def _reference(self, graph: Graph) -> list[dict[str, Any]] | None:
+        if self._known is not None and self._known[0] is graph and self._known[1] == graph.version:
+            return self._known[2]
+        if self.skipped:
+            return None
+        try:
+            outputs = self._outputs(graph)
+        except (RuntimeFailure, UnsupportedError) as error:
+            self.skipped = f"the graph cannot be run for comparison: {error.message}"
+            return None
+        self._known = (graph, graph.version, outputs)
+        return outputs
+
+    def _outputs(self, graph: Graph) -> list[dict[str, Any]]:
+        feeds = self._inputs(graph)
+        session = Session(graph)
+        return [session.run(feed) for feed in feeds]
+
+
+def compare(expected: Sequence[Mapping[str, Any]], got: Sequence[Mapping[str, Any]]) -> Deviation:
+    """Compare outputs sample by sample; see :class:`Deviation`. Sequences and maps count by equality."""
+    identical = True
+    worst, worst_output = 0.0, ""
+    signal = noise = 0.0
+    cosines: list[float] = []
+    for a_run, b_run in zip(expected, got, strict=True):
+        for name, a_value in a_run.items():
+            a, b = np.asarray(a_value), np.asarray(b_run[name])
+            same = _identical(a, b)
+            identical &= same
+            error = 0.0
+            if same and a.dtype.kind == "f" and a.size:
+                signal += float(np.square(a, dtype=np.float64)[np.isfinite(a)].sum())
+                cosines.append(1.0)
+            elif not same:
+                error, power, difference, cosine = _distance(a, b)
+                signal, noise = signal + power, noise + difference
+                cosines.append(cosine)
+            if error > worst or not worst_output:
+                worst, worst_output = error, name
+    sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
+    return Deviation(identical, worst, sqnr, float(np.mean(cosines)) if cosines else 1.0, worst_output)
+
+
+def interface(graph: Graph) -> tuple[tuple[str, ...], ...]:
+    """Return what callers see: names and types of inputs and outputs, symbols apart."""
+    return (
+        tuple(f"{value.name}: {_seen(value)}" for value in graph.inputs),
+        tuple(f"{value.name}: {_seen(value, shape=False)}" for value in graph.outputs),
+    )
+
+
+def check_interface(before: Graph, after: Graph, pass_name: str) -> None:
+    """Refuse a changed interface.
+
+    Raises:
+        GateError: names, order or types of inputs or outputs changed (NNC-G003).
+    """
+    for side, old, new in zip(("inputs", "outputs"), interface(before), interface(after), strict=True):
+        if old != new:
+            raise GateError(
+                f"pass {pass_name!r} changed the graph {side} from ({', '.join(old)}) to ({', '.join(new)})",
+                code="NNC-G003",
+                where=Where(pass_name=pass_name),
+            )
+
+
+def _seen(value: Value, *, shape: bool = True) -> str:
+    if not isinstance(value.type, TensorType):
+        return str(value.type)
+    return str(value.type) if shape else value.type.dtype.name
+
+
+def _comparable(graph: Graph) -> list[Value]:
+    return [
+        value
+        for op in graph.ops()
+        for value in op.outputs
+        if value.name and (value.type is None or isinstance(value.type, TensorType))
+    ]
+
+
+def _identical(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.dtype.kind in "fc":
+        return bool(np.array_equal(a, b, equal_nan=True))
+    return bool(np.array_equal(a, b))
+
+
+def _distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float, float, float]:
+    """Return (relative error, power of a, power of the difference, cosine)."""
+    if a.shape != b.shape or a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
+        return float("inf"), 0.0, float("inf"), 0.0
+    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    if not np.isfinite(x[~same]).all() or not np.isfinite(y[~same]).all():
+        return float("inf"), 0.0, float("inf"), 0.0
+    x, y = np.where(same & ~np.isfinite(x), 0, x), np.where(same & ~np.isfinite(y), 0, y)
+    power, difference = float(x @ x), float((x - y) @ (x - y))
+    relative = float(np.sqrt(difference / power)) if power else float("inf")
+    norm = float(np.sqrt(power * (y @ y)))
+    return relative, power, difference, float(x @ y) / norm if norm else 0.0

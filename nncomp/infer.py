@@ -1,0 +1,150 @@
+"""Types of all values: onnx's shape inference for what it knows, table rules for what it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import onnx
+from onnx import TensorProto
+
+from nncomp.errors import ModelError
+from nncomp.ir import Graph, SequenceType, Tensor, TensorType, Type, Value
+from nncomp.ops import OpTable
+from nncomp.onnx_io import graph_to_proto
+from nncomp.onnx_io.tensors import tensor_to_proto
+from nncomp.onnx_io.types import type_from_proto
+
+_DATA_UP_TO: Final = 1024
+"""Elements; constants up to this size may decide shapes (Reshape, Slice, ...), larger ones are weights."""
+
+
+def infer_types(
+    graph: Graph, ops: OpTable | None = None, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> None:
+    """Set the type of every value that can be inferred, in bodies too; known types are only ever refined.
+
+    Weights are not serialized: large constants enter as typed inputs. What onnx finds contradictory is left as it is.
+
+    Args:
+        graph: A model's own graph.
+        ops: Table whose ``infer`` rules cover ops that onnx has no schema for.
+        input_shapes: Sizes to assume for graph inputs, by name. The graph's own input types stay as they are.
+
+    Raises:
+        ModelError: types contradict each other (NNC-M040).
+    """
+    found = inferred_types(graph, input_shapes=input_shapes)
+    for part in graph.graphs():
+        for value in part.values():
+            seen = found.get(value) or (part.captures[value].type if value in part.captures else None)
+            if seen is not None:
+                part.set_type(value, merged_type(value.type, seen))
+    if ops is not None:
+        _apply_table_rules(graph, ops)
+
+
+def inferred_types(
+    graph: Graph, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[Value, Type]:
+    """Return what onnx's shape inference finds for op outputs of the outermost graph and its bodies."""
+    weights: list[tuple[str, Tensor]] = []
+
+    def as_input(tensor: Tensor, name: str) -> TensorProto:
+        if tensor.size <= _DATA_UP_TO:
+            return tensor_to_proto(tensor, name)
+        weights.append((name, tensor))
+        return TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
+
+    model = graph_to_proto(graph, write_tensor=as_input)
+    _move_weights_to_inputs(model, {name for name, _ in weights})
+    _forget_defaults(model.graph)
+    for item in model.graph.input:
+        if input_shapes and item.name in input_shapes:
+            del item.type.tensor_type.shape.dim[:]
+            for size in input_shapes[item.name]:
+                item.type.tensor_type.shape.dim.add(dim_value=size)
+    if input_shapes:
+        del model.graph.value_info[:]
+        for item in model.graph.output:
+            if item.type.HasField("tensor_type"):
+                item.type.tensor_type.ClearField("shape")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"types do not fit: {str(error).splitlines()[0]}", code="NNC-M040") from None
+    result: dict[Value, Type] = {}
+    _collect(graph, inferred.graph, result)
+    return result
+
+
+def _move_weights_to_inputs(model: onnx.ModelProto, names: set[str]) -> None:
+    def move(proto: onnx.GraphProto) -> None:
+        gone = [tensor for tensor in proto.initializer if tensor.name in names]
+        kept = [tensor for tensor in proto.initializer if tensor.name not in names]
+        present = {item.name for item in proto.input}
+        for tensor in gone:
+            if tensor.name not in present:
+                info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+                (proto.input if proto is model.graph else proto.value_info).append(info)
+        del proto.initializer[:]
+        proto.initializer.extend(kept)
+        for node in proto.node:
+            for attr in node.attribute:
+                for body in (attr.g, *attr.graphs) if attr.type in (5, 10) else ():
+                    move(body)
+
+    if names:
+        move(model.graph)
+
+
+def _forget_defaults(proto: onnx.GraphProto) -> None:
+    """Drop the data of inputs that a caller may override: onnx would take it for fixed, and derive shapes from it."""
+    inputs = {item.name for item in proto.input}
+    kept = [tensor for tensor in proto.initializer if tensor.name not in inputs]
+    if len(kept) < len(proto.initializer):
+        del proto.initializer[:]
+        proto.initializer.extend(kept)
+
+
+def _collect(graph: Graph, proto: onnx.GraphProto, result: dict[Value, Type]) -> None:
+    types = {item.name: item.type for item in (*proto.value_info, *proto.output)}
+    for op, node in zip(graph.ops(), proto.node, strict=True):
+        for value, name in zip(op.outputs, node.output, strict=True):
+            type_ = type_from_proto(types[name]) if name in types else None
+            if type_ is not None:
+                result[value] = type_
+        by_name = {attr.name: attr for attr in node.attribute}
+        for name, body in op.bodies.items():
+            base, bracket, index = name.partition("[")
+            attr = by_name[base]
+            _collect(body, attr.graphs[int(index.rstrip("]"))] if bracket else attr.g, result)
+
+
+def merged_type(known: Type | None, found: Type) -> Type:
+    """Return the more exact of two types of one value, dimension by dimension; ``known`` wins a contradiction."""
+    if known is None or isinstance(known, SequenceType):
+        return found if known is None else known
+    if not isinstance(known, TensorType) or not isinstance(found, TensorType):
+        return known
+    if known.dtype != found.dtype or found.shape is None:
+        return known if known.dtype.value else found
+    if known.shape is None or len(known.shape) != len(found.shape):
+        return TensorType(known.dtype, found.shape, known.denotation)
+    dims = tuple(
+        b if (a is None or (isinstance(a, str) and isinstance(b, int))) else a
+        for a, b in zip(known.shape, found.shape, strict=True)
+    )
+    return TensorType(known.dtype, dims, known.denotation, known.dim_denotations)
+
+
+def _apply_table_rules(graph: Graph, ops: OpTable) -> None:
+    for part, op in graph.walk():
+        row = ops.row(op, graph.opsets)
+        if row is None or row.infer is None or all(value.type is not None for value in op.outputs):
+            continue
+        for value, type_ in zip(op.outputs, row.infer(op), strict=False):
+            if type_ is not None and value.name:
+                part.set_type(value, merged_type(value.type, type_))
+
+

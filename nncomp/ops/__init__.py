@@ -1,0 +1,44 @@
+"""Op semantics: one table that says what each operator means, by family; and accessors for attributes."""
+
+from nncomp.ops.accessors import (
+    ConvGeometry,
+    channel_axis,
+    clip_bounds,
+    conv_geometry,
+    is_training_batchnorm,
+    kernel_shape,
+    pads,
+    perm,
+    reduce_axes,
+    softmax_axis,
+    squeeze_axes,
+)
+from nncomp.ops.builtin import builtin_table
+from nncomp.ops.semantics import AxesRule, Cost, CostRule, Infer, OpSemantics, QuantRole, QuantRule, Role, rows
+from nncomp.ops.table import NO_ROW, OpTable
+
+__all__ = [
+    "NO_ROW",
+    "AxesRule",
+    "ConvGeometry",
+    "Cost",
+    "CostRule",
+    "Infer",
+    "OpSemantics",
+    "OpTable",
+    "QuantRole",
+    "QuantRule",
+    "Role",
+    "builtin_table",
+    "channel_axis",
+    "clip_bounds",
+    "conv_geometry",
+    "is_training_batchnorm",
+    "kernel_shape",
+    "pads",
+    "perm",
+    "reduce_axes",
+    "rows",
+    "softmax_axis",
+    "squeeze_axes",
+]

@@ -1,0 +1,20 @@
+"""Activation functions: one input, one output, one curve (and the gated ones of two inputs)."""
+
+from __future__ import annotations
+
+from nncomp.ops.counting import per_output
+from nncomp.ops.inference import like_input
+from nncomp.ops.roles import ACTIVATION, ELEMENTWISE, ELEMENTWISE_PAIR, sensitive
+from nncomp.ops.semantics import OpSemantics, rows
+
+_GELU = sensitive("its small negative outputs need a finer scale than its large positive ones")
+
+ROWS: tuple[OpSemantics, ...] = (
+    *rows("Relu Clip", quant=ACTIVATION),
+    *rows("LeakyRelu PRelu ThresholdedRelu Shrink", quant=ELEMENTWISE),
+    *rows("Sigmoid HardSigmoid HardSwish Swish Mish Elu Celu Selu Softplus Softsign", quant=ELEMENTWISE),
+    *rows("SwiGLU", cost=per_output(2), quant=ELEMENTWISE_PAIR),
+    *rows("Tanh", quant=sensitive("steep at zero, where gates and heads need precision")),
+    *rows("Gelu", quant=_GELU),
+    *rows("Gelu FastGelu QuickGelu BiasGelu", domain="com.microsoft", infer=like_input(0), quant=_GELU),
+)

@@ -1,0 +1,129 @@
+"""Attention. Counted without masks: the causal half is counted too, since kernels differ in what they skip."""
+
+from __future__ import annotations
+
+import math
+
+from nncomp.ir import Op
+from nncomp.ops.counting import SOFTMAX_STEPS, Counted, per_output, shape, unpriced
+from nncomp.ops.inference import attention_type, like_input, packed_attention_type
+from nncomp.ops.roles import ELEMENTWISE, sensitive
+from nncomp.ops.semantics import CostRule, OpSemantics, rows
+
+ROTARY_STEPS = 3
+"""Scalar operations an element: two products and a sum."""
+
+
+def scores_cost(batch: int, heads: int, queries: int, keys: int, depth: int) -> tuple[int, int]:
+    """Count query x key and probabilities x value (``depth``: head sizes of key and value together), and a softmax."""
+    scores = batch * heads * queries * keys
+    return scores * depth, scores * SOFTMAX_STEPS
+
+
+def _past(op: Op, slot: int, axis: int) -> int | None:
+    """Return how many positions a cache holds: 0 when there is none, None when it cannot be told."""
+    if op.input(slot) is None:
+        return 0
+    dims = shape(op.input(slot))
+    return None if dims is None or len(dims) <= axis else dims[axis]
+
+
+def _attention(op: Op) -> Counted:
+    """Count ONNX's Attention: operands (batch, heads, positions, head size), or (batch, positions, hidden)."""
+    query, key, value, past = shape(op.input(0)), shape(op.input(1)), shape(op.input(2)), _past(op, 4, 2)
+    if query is None or key is None or value is None or past is None or not len(query) == len(key) == len(value):
+        return None
+    if len(query) == 4:
+        return scores_cost(query[0], query[1], query[2], key[2] + past, query[3] + value[3])
+    heads, kv_heads = op.attr("q_num_heads", 0), op.attr("kv_num_heads", 0)
+    if len(query) != 3 or not heads or not kv_heads:
+        return None
+    depth = query[2] // heads + value[2] // kv_heads
+    return scores_cost(query[0], heads, query[1], key[1] + past, depth)
+
+
+def packed_attention_cost(past: int) -> CostRule:
+    """Return the rule for attention that makes query, key and value itself.
+
+    Input: (batch, positions, in);  weight, slot 1: (in, query + key + value);  cache, slot ``past``: (2, batch, heads,
+    positions, head size).
+    """
+
+    def count(op: Op) -> Counted:
+        data, weights = shape(op.input(0)), shape(op.input(1))
+        before, heads = _past(op, past, 3), op.attr("num_heads", 0)
+        if data is None or weights is None or before is None or not heads:
+            return None
+        if len(data) != 3 or len(weights) != 2:
+            return None
+        _, key_size, value_size = op.attr("qkv_hidden_sizes") or (weights[1] // 3,) * 3
+        depth = (key_size + value_size) // heads
+        macs, steps = scores_cost(data[0], heads, data[1], data[1] + before, depth)
+        return math.prod(data) * weights[1] + macs, steps
+
+    return count
+
+
+def _multi_head(op: Op) -> Counted:
+    """Count com.microsoft's MultiHeadAttention on operands (batch, positions, hidden); packed ones are not priced."""
+    query, key, value, past = shape(op.input(0)), shape(op.input(1)), shape(op.input(2)), _past(op, 6, 2)
+    heads = op.attr("num_heads", 0)
+    if query is None or key is None or value is None or past is None or not heads:
+        return None
+    if not len(query) == len(key) == len(value) == 3:
+        return None
+    return scores_cost(query[0], heads, query[1], key[1] + past, (query[2] + value[2]) // heads)
+
+
+def _linear_attention(op: Op) -> Counted:
+    """Count the recurrence on (batch, positions, heads * size): write and read a (key size, value size) state.
+
+    The delta rules first read what the state holds at the key; the gated ones decay it.
+    """
+    query, value = shape(op.input(0)), shape(op.input(2))
+    heads, kv_heads = op.attr("q_num_heads", 0), op.attr("kv_num_heads", 0)
+    if query is None or value is None or not heads or not kv_heads or not len(query) == len(value) == 3:
+        return None
+    state = (query[2] // heads) * (value[2] // kv_heads)
+    rule, positions = op.attr("update_rule", "gated_delta"), query[0] * query[1]
+    writes = 2 if "delta" in rule else 1
+    return positions * state * (kv_heads * writes + heads), positions * state * kv_heads if "gated" in rule else 0
+
+
+_SOFTMAX = sensitive("holds a softmax and products of activations", data=(0, 1, 2))
+_STATEFUL = sensitive("its state carries rounding errors along the sequence", data=(0, 1, 2))
+
+ROWS: tuple[OpSemantics, ...] = (
+    *rows("Attention", cost=_attention, quant=_SOFTMAX),
+    *rows("LinearAttention", cost=_linear_attention, quant=_STATEFUL),
+    *rows("RotaryEmbedding", cost=per_output(ROTARY_STEPS), quant=ELEMENTWISE),
+    *rows(
+        "RotaryEmbedding",
+        domain="com.microsoft",
+        infer=like_input(0),
+        cost=per_output(ROTARY_STEPS),
+        quant=ELEMENTWISE,
+    ),
+    *rows(
+        "Attention",
+        domain="com.microsoft",
+        infer=packed_attention_type(),
+        cost=packed_attention_cost(past=4),
+        quant=sensitive("holds a softmax and products of activations"),
+    ),
+    *rows(
+        "MultiHeadAttention",
+        domain="com.microsoft",
+        infer=attention_type,
+        cost=_multi_head,
+        quant=_SOFTMAX,
+    ),
+    # How many positions these attend to is an input (lengths, page tables), so nothing is counted.
+    *rows(
+        "GroupQueryAttention PackedAttention PackedMultiHeadAttention PagedAttention SparseAttention "
+        "DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention LongformerAttention",
+        domain="com.microsoft",
+        cost=unpriced,
+        quant=_SOFTMAX,
+    ),
+)

@@ -1,0 +1,35 @@
+"""Arithmetic at each element: sums, products, powers, roots, trigonometry, rounding, casts and choices."""
+
+from __future__ import annotations
+
+from nncomp.ir import Op
+from nncomp.ops.counting import Counted, size
+from nncomp.ops.inference import like_input
+from nncomp.ops.roles import ELEMENTWISE, ELEMENTWISE_ALL, ELEMENTWISE_PAIR, barrier, sensitive
+from nncomp.ops.semantics import OpSemantics, QuantRole, Role, rows
+
+
+def _combine_all(op: Op) -> Counted:
+    """Count one operation for each pair of operands, at each output element; a lone operand is copied."""
+    elements = size(op.output)
+    return None if elements is None else (0, max(len(op.inputs) - 1, 0) * elements)
+
+
+ROWS: tuple[OpSemantics, ...] = (
+    *rows("Add Sub Mul", quant=ELEMENTWISE_PAIR),
+    *rows("Sum Mean Min Max", cost=_combine_all, quant=ELEMENTWISE_ALL),
+    *rows("Abs Neg", quant=ELEMENTWISE),
+    *rows("Where", quant=QuantRole(Role.ELEMENTWISE, data=(1, 2))),
+    *rows("Div", quant=sensitive("a small divisor magnifies rounding errors", data=(0, 1))),
+    *rows("Reciprocal", quant=sensitive("a small divisor magnifies rounding errors")),
+    *rows("Pow", quant=sensitive("powers magnify rounding errors", data=(0, 1))),
+    *rows("Exp Sinh Cosh", quant=sensitive("exponentials magnify rounding errors")),
+    *rows("Sqrt Log", quant=sensitive("steep near zero, where 8 bits have no values left")),
+    *rows("Erf", quant=sensitive("part of a Gelu, whose small negative outputs matter")),
+    *rows("Sin Cos Tan Asin Acos Atan Asinh Acosh Atanh", quant=sensitive("angles and their inverses need precision")),
+    *rows("Sign Floor Ceil Round", quant=sensitive("a rounding error may become a whole step")),
+    *rows("Mod", quant=sensitive("a rounding error may become a whole step", data=(0, 1))),
+    *rows("Cast CastLike BitCast", quant=barrier("changes the element type")),
+    *rows("ComplexMul ComplexMulConj", domain="com.microsoft", quant=sensitive("complex numbers", data=(0, 1))),
+    *rows("BiasAdd", domain="com.microsoft", infer=like_input(0), quant=QuantRole(Role.ELEMENTWISE, data=(0, 2))),
+)

@@ -1,0 +1,88 @@
+"""Normalizations and softmaxes: statistics over axes, then an affine map. And Dropout, which is only for training."""
+
+from __future__ import annotations
+
+from nncomp.ir import Op
+from nncomp.ops.accessors import is_training_batchnorm
+from nncomp.ops.counting import NORMALIZE_STEPS, RMS_STEPS, SOFTMAX_STEPS, Counted, free, per_input, per_output, size
+from nncomp.ops.inference import embedded, like_input, normalized_with_skip
+from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, barrier, sensitive
+from nncomp.ops.semantics import OpSemantics, QuantRole, rows
+
+AFFINE_STEPS = 2
+"""Scalar operations an element of a BatchNormalization with fixed statistics: one product, one sum."""
+
+_STATISTICS = sensitive("computes a mean and a deviation, which 8 bits do not hold")
+_SKIP = sensitive("computes a mean and a deviation, which 8 bits do not hold", data=(0, 1))
+_SOFTMAX = sensitive("exponentials magnify rounding errors, and small probabilities vanish")
+_LOSS = sensitive("a loss is for training", data=(0, 1))
+
+
+def _batchnorm_role(op: Op) -> QuantRole:
+    """Treat it as an affine map for each channel, unless it computes (and updates) statistics."""
+    return barrier("computes statistics in training mode") if is_training_batchnorm(op) else ELEMENTWISE
+
+
+def _dropout_role(op: Op) -> QuantRole:
+    """Treat it as Identity, unless ``training_mode`` is given and not the constant false."""
+    training = op.input(2)
+    if training is None or (training.const is not None and not training.const.numpy().any()):
+        return PASSTHROUGH
+    return barrier("drops values in training mode")
+
+
+def _lrn(op: Op) -> Counted:
+    """Count a square and a sum over ``size`` channels at each element, and a power."""
+    elements = size(op.output)
+    return None if elements is None else (0, elements * (op.attr("size", 1) + 2))
+
+
+ROWS: tuple[OpSemantics, ...] = (
+    *rows("BatchNormalization", cost=per_output(AFFINE_STEPS), quant=_batchnorm_role),
+    *rows(
+        "InstanceNormalization GroupNormalization LayerNormalization MeanVarianceNormalization",
+        cost=per_output(NORMALIZE_STEPS),
+        quant=_STATISTICS,
+    ),
+    # SimplifiedLayerNormalization is ONNX Runtime's, though it stands in ONNX's own domain.
+    *rows(
+        "RMSNormalization LpNormalization SimplifiedLayerNormalization", cost=per_output(RMS_STEPS), quant=_STATISTICS
+    ),
+    *rows("LRN", cost=_lrn, quant=sensitive("powers magnify rounding errors")),
+    *rows("Softmax LogSoftmax", cost=per_output(SOFTMAX_STEPS), quant=_SOFTMAX),
+    *rows("Hardmax", quant=sensitive("a rounding error may become a whole step")),
+    *rows("NegativeLogLikelihoodLoss", cost=per_input(), quant=_LOSS),
+    *rows("SoftmaxCrossEntropyLoss", cost=per_input(SOFTMAX_STEPS), quant=_LOSS),
+    # Dropout drops at random where it can train: by default before opset 7 (``is_test``), by an input since 12.
+    *rows("Dropout", until=6, cost=free, quant=PASSTHROUGH, foldable=False, deterministic=False),
+    *rows("Dropout", since=7, until=11, cost=free, quant=PASSTHROUGH),
+    *rows("Dropout", since=12, cost=free, quant=_dropout_role, foldable=False, deterministic=False),
+    *rows(
+        "SkipLayerNormalization",
+        domain="com.microsoft",
+        infer=normalized_with_skip,
+        cost=per_output(NORMALIZE_STEPS + 1),
+        quant=_SKIP,
+    ),
+    *rows(
+        "SkipSimplifiedLayerNormalization",
+        domain="com.microsoft",
+        infer=normalized_with_skip,
+        cost=per_output(RMS_STEPS + 1),
+        quant=_SKIP,
+    ),
+    *rows(
+        "GroupNorm", domain="com.microsoft", infer=like_input(0), cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS
+    ),
+    *rows("SkipGroupNorm", domain="com.microsoft", cost=per_output(NORMALIZE_STEPS + 1), quant=_STATISTICS),
+    *rows(
+        "EmbedLayerNormalization",
+        domain="com.microsoft",
+        infer=embedded,
+        cost=per_output(NORMALIZE_STEPS + 2),
+        quant=barrier("reads indices"),
+    ),
+    *rows(
+        "BiasSoftmax", domain="com.microsoft", infer=like_input(0), cost=per_output(SOFTMAX_STEPS + 1), quant=_SOFTMAX
+    ),
+)

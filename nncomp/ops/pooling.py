@@ -1,0 +1,32 @@
+"""Pools: a window's elements are compared or summed, one operation each."""
+
+from __future__ import annotations
+
+import math
+
+from nncomp.ir import Op
+from nncomp.ops.counting import Counted, per_input, size, unpriced
+from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, sensitive
+from nncomp.ops.semantics import OpSemantics, rows
+
+
+def window_cost(op: Op) -> Counted:
+    """Count output elements * window."""
+    elements, window = size(op.output), op.attr("kernel_shape")
+    return None if elements is None or not window else (0, elements * math.prod(window))
+
+
+_POWERS = sensitive("powers magnify rounding errors")
+
+ROWS: tuple[OpSemantics, ...] = (
+    *rows("MaxPool", cost=window_cost, quant=PASSTHROUGH),
+    *rows("GlobalMaxPool", cost=per_input(), quant=PASSTHROUGH),
+    *rows("AveragePool", cost=window_cost, quant=ELEMENTWISE),
+    *rows("GlobalAveragePool", cost=per_input(), quant=ELEMENTWISE),
+    *rows("LpPool", cost=window_cost, quant=_POWERS),
+    *rows("GlobalLpPool", cost=per_input(), quant=_POWERS),
+    *rows("MaxRoiPool", cost=unpriced, quant=PASSTHROUGH),
+    *rows("MaxUnpool", cost=per_input(), quant=PASSTHROUGH),
+    *rows("NhwcMaxPool", domain="com.microsoft", cost=window_cost, quant=PASSTHROUGH),
+    *rows("MaxpoolWithMask", domain="com.microsoft", cost=window_cost, quant=PASSTHROUGH),
+)

@@ -1,0 +1,108 @@
+"""Ops that are already quantized: conversions, integer products, and the runtime's QLinear ops.
+
+Folding DequantizeLinear is right by its meaning, but turns integer weights back into floats: a pass that folds
+constants decides for itself whether it wants that.
+"""
+
+from __future__ import annotations
+
+from nncomp.ir import Op
+from nncomp.ops.attention import packed_attention_cost
+from nncomp.ops.convolution import convolution_cost
+from nncomp.ops.counting import SOFTMAX_STEPS, Counted, free, per_input, per_output, size
+from nncomp.ops.inference import (
+    broadcast_inputs,
+    concatenated,
+    convolved,
+    dequantized,
+    gemm_type,
+    global_pooled,
+    like_input,
+    matmul_type,
+    packed_attention_type,
+    packed_matmul_type,
+    quantized,
+)
+from nncomp.ops.matmul import product_cost
+from nncomp.ops.pooling import window_cost
+from nncomp.ops.roles import barrier
+from nncomp.ops.semantics import OpSemantics, rows
+
+DYNAMIC_STEPS = 3
+"""Scalar operations an element: smallest, largest, scale."""
+
+_CONVERTS = barrier("converts between floats and integers", weight=0)
+_DONE = barrier("already quantized")
+_PRODUCT = barrier("already quantized", weight=1)
+_MS = "com.microsoft"
+
+
+def _dynamic_product(op: Op) -> Counted:
+    """Count the product, and quantizing the left operand."""
+    counted, read = product_cost(bias=4)(op), size(op.input(0))
+    return None if counted is None or read is None else (counted[0], counted[1] + DYNAMIC_STEPS * read)
+
+
+def packed_product_cost(op: Op) -> Counted:
+    """Count rows * K * N: the weight is packed, so attributes say how large it is."""
+    elements = size(op.output)
+    return None if elements is None else (elements * op.attr("K", 0), elements if op.input(5) is not None else 0)
+
+
+ROWS: tuple[OpSemantics, ...] = (
+    *rows("QuantizeLinear DequantizeLinear", quant=_CONVERTS),
+    *rows("DynamicQuantizeLinear", cost=per_input(DYNAMIC_STEPS), quant=_CONVERTS),
+    *rows("ConvInteger", cost=convolution_cost(bias=None), quant=_PRODUCT),
+    *rows("QLinearConv", cost=convolution_cost(3, 8), quant=barrier("already quantized", weight=3, bias=8)),
+    *rows("MatMulInteger", cost=product_cost(), quant=_PRODUCT),
+    *rows("QLinearMatMul", cost=product_cost(), quant=barrier("already quantized", weight=3)),
+    *rows("QuantizeLinear", domain=_MS, infer=quantized, quant=_CONVERTS),
+    *rows("DequantizeLinear", domain=_MS, infer=dequantized, quant=_CONVERTS),
+    *rows(
+        "QLinearConv",
+        domain=_MS,
+        infer=convolved(dtype=7),
+        cost=convolution_cost(3, 8),
+        quant=barrier("already quantized", weight=3, bias=8),
+    ),
+    *rows("MatMulInteger16", domain=_MS, cost=product_cost(), quant=_PRODUCT),
+    *rows(
+        "DynamicQuantizeMatMul",
+        domain=_MS,
+        infer=matmul_type(),
+        cost=_dynamic_product,
+        quant=barrier("already quantized", weight=1, bias=4),
+    ),
+    *rows(
+        "MatMulIntegerToFloat",
+        domain=_MS,
+        infer=matmul_type(dtype=2),
+        cost=product_cost(bias=6),
+        quant=barrier("already quantized", weight=1, bias=6),
+    ),
+    *rows(
+        "QGemm",
+        domain=_MS,
+        infer=gemm_type(right=3, dtype=(8, 1)),
+        cost=product_cost(bias=6),
+        quant=barrier("already quantized", weight=3, bias=6),
+    ),
+    *rows("MatMulNBits MatMulBnb4", domain=_MS, infer=packed_matmul_type, cost=packed_product_cost, quant=_PRODUCT),
+    *rows("GatherBlockQuantized", domain=_MS, cost=per_output(1), quant=barrier("already quantized", weight=0)),
+    *rows("QLinearAdd QLinearMul", domain=_MS, infer=broadcast_inputs(0, 3), quant=_DONE),
+    *rows("QLinearWhere", domain=_MS, infer=broadcast_inputs(1, 4, 0), quant=_DONE),
+    *rows("QLinearSigmoid QLinearLeakyRelu", domain=_MS, infer=like_input(0), quant=_DONE),
+    *rows("QLinearSoftmax", domain=_MS, infer=like_input(0), cost=per_output(SOFTMAX_STEPS), quant=_DONE),
+    *rows("QLinearConcat", domain=_MS, infer=concatenated(first=2, step=3), cost=free, quant=_DONE),
+    *rows("QLinearAveragePool", domain=_MS, cost=window_cost, quant=_DONE),
+    *rows("QLinearGlobalAveragePool", domain=_MS, infer=global_pooled, cost=per_input(), quant=_DONE),
+    *rows("QLinearReduceMean", domain=_MS, cost=per_input(), quant=_DONE),
+    *rows("ReduceSumInteger", domain=_MS, cost=per_input(), quant=_DONE),
+    *rows(
+        "QAttention",
+        domain=_MS,
+        infer=packed_attention_type(dtype=3),
+        cost=packed_attention_cost(past=8),
+        quant=_PRODUCT,
+    ),
+)

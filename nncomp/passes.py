@@ -1,0 +1,230 @@
+"""Pass, Context and Pipeline: what changes a graph, what it may look at, and who holds it to its word."""
+
+from __future__ import annotations
+
+import tomllib
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
+from nncomp.errors import NncompWarning, RecipeError, Where
+from nncomp.ops import OpTable, builtin_table
+
+if TYPE_CHECKING:
+    from nncomp.data import DataSource
+    from nncomp.ir import Graph
+    from nncomp.targets import Capabilities
+
+
+class Effect(StrEnum):
+    """What a pass may do to the numbers; the gate holds it to that."""
+
+    EXACT = "exact"
+    """Outputs are bit-identical."""
+    REASSOCIATES = "reassociates"
+    """Outputs differ by rounding only: 1e-5 relative."""
+    LOSSY = "lossy"
+    """Outputs differ; how much is measured and held to the user's budget."""
+
+
+def option(default: Any = PydanticUndefined, *, help: str, **constraints: Any) -> Any:
+    """Declare an option of a pass: a pydantic field with a help text and, if wanted, bounds (``ge=2, le=8``)."""
+    return Field(default, description=help, **constraints)
+
+
+class Pass(BaseModel):
+    """Base of all passes; the fields of a subclass are its options.
+
+    A subclass states its contract in its docstring, changes only ``graph``, and leaves it valid.
+
+    Class attributes:
+        name: as written in recipes.
+        effect: what it may do to the numbers.
+        after: names of passes that must not come later in a pipeline than this one; checked, never reordered.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    effect: ClassVar[Effect]
+    after: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def run(self, graph: Graph, ctx: Context) -> None:
+        """Change ``graph``."""
+
+    def objection(self, target: Capabilities | None) -> str:
+        """Return why this pass, with its options, makes no sense for ``target``; asked before any work, "" if it does."""
+        del target
+        return ""
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, object], *, where: Where | None = None) -> Self:
+        """Build the pass.
+
+        Raises:
+            RecipeError: an option is unknown, of the wrong type, or out of range (NNC-R010).
+        """
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            raise _option_error(cls, error, where) from None
+
+    @property
+    def spec(self) -> str:
+        """The pass as a recipe writes it, options at their defaults left out: ``quantize{bits=4}``."""
+        changed = {
+            key: to_jsonable_python(getattr(self, key))
+            for key, info in type(self).model_fields.items()
+            if getattr(self, key) != info.get_default(call_default_factory=True)
+        }
+        return f"{self.name}{inline_table(changed)}" if changed else self.name
+
+
+def inline_table(values: Mapping[str, object]) -> str:
+    """Return ``values`` as a TOML inline table; None entries, which TOML cannot write, are left out."""
+    return "{" + ", ".join(f"{key}={_toml(value)}" for key, value in values.items() if value is not None) + "}"
+
+
+def parse_spec(text: str, *, where: Where | None = None) -> tuple[str, dict[str, object]]:
+    """Split ``name{key=value, ...}``; the part in braces is a TOML inline table.
+
+    Raises:
+        RecipeError: the text has another form (NNC-R003).
+    """
+    name, brace, _ = text.strip().partition("{")
+    name = name.strip()
+    if not brace:
+        return name, {}
+    try:
+        options = tomllib.loads("options = " + text.strip()[text.strip().index("{") :])["options"]
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(
+            f"pass {text!r} is not of the form name{{key=value, ...}}: {str(error).partition(' (at ')[0]}",
+            code="NNC-R002" if "overwrite" in str(error).lower() or "duplicate" in str(error).lower() else "NNC-R003",
+            where=where,
+            hint='text goes in quotes, as in quantize{method="mse"}',
+        ) from None
+    return name, options
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing that a pass did or would not do.
+
+    Attributes:
+        event: ``fired``, ``declined`` (a rule matched and said no), ``skipped`` (not looked at), ``warning``, ``info``.
+        subject: the rule, or what else the note is about.
+        node: label of the op or name of the tensor.
+        reason: why; empty for ``fired``.
+        code: stable code of a warning.
+    """
+
+    event: str
+    subject: str
+    node: str = ""
+    reason: str = ""
+    code: str = ""
+
+
+class Progress(Protocol):
+    """How long work says how far it is."""
+
+    def step(self, task: str, done: int, total: int | None) -> None:
+        """``done`` of ``total`` units of ``task`` are finished; ``total`` is None when nobody knows."""
+
+
+class Silence:
+    """Progress that nobody watches."""
+
+    def step(self, task: str, done: int, total: int | None) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class Context:
+    """What passes may look at, beside the graph.
+
+    Attributes:
+        ops: op semantics, plugins' rows included.
+        target: capabilities of the target that is compiled for; None when there is none.
+        data: calibration data; None when the user gave none.
+        seed: of everything random.
+        threads: for whatever runs on several.
+        progress: where long work reports.
+        notes: what passes did and would not do, in order; see :meth:`note`.
+        results: measured facts that passes leave for the report, by pass name.
+    """
+
+    ops: OpTable = field(default_factory=builtin_table)
+    target: Capabilities | None = None
+    data: DataSource | None = None
+    seed: int = 0
+    threads: int = 1
+    progress: Progress = field(default_factory=Silence)
+    notes: list[Note] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, event: str, subject: str, *, node: str = "", reason: str = "", code: str = "") -> None:
+        """Record a :class:`Note`."""
+        self.notes.append(Note(event, subject, node, reason, code))
+
+    def warn(self, warning: NncompWarning, *, node: str = "") -> None:
+        """Record a warning; the report lists it, ``--strict`` refuses it."""
+        self.note("warning", type(warning).__name__, node=node, reason=warning.message, code=warning.code)
+
+    @contextmanager
+    def fresh_notes(self) -> Iterator[list[Note]]:
+        """Collect the notes made inside, which still land in :attr:`notes`."""
+        outer, self.notes = self.notes, []
+        try:
+            yield self.notes
+        finally:
+            outer.extend(self.notes)
+            self.notes = outer
+
+
+def counted(notes: Sequence[Note]) -> list[tuple[Note, int]]:
+    """Return notes that differ by ``node`` only as one, with their number, the most frequent first."""
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    first: dict[tuple[str, str, str, str], Note] = {}
+    for note in notes:
+        key = (note.event, note.subject, note.reason, note.code)
+        counts[key] += 1
+        first.setdefault(key, note)
+    return [(first[key], count) for key, count in counts.most_common()]
+
+
+_TOML_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"})
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.translate(_TOML_ESCAPES) + '"'
+    if isinstance(value, Mapping):
+        return inline_table(value)
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)
+
+
+def _option_error(cls: type[Pass], error: ValidationError, where: Where | None) -> RecipeError:
+    import difflib
+
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, cls.model_fields, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"options: {', '.join(cls.model_fields) or 'none'}"
+        return RecipeError(f"{cls.name}: unknown option {key!r}", where=where, hint=hint)
+    expected = first["msg"][0].lower() + first["msg"][1:]
+    return RecipeError(f"{cls.name}.{key}: {expected}, got {first['input']!r}", where=where)

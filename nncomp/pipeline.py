@@ -1,0 +1,227 @@
+"""Pipeline: runs passes on a working copy, verifies and gates each, and commits only what held."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from nncomp.errors import GateError, ModelError, NncompError, PluginError, RecipeError, Where
+from nncomp.gate import Gate, GateResult, check_interface
+from nncomp.infer import infer_types
+from nncomp.ir import Graph
+from nncomp.isolation import isolated
+from nncomp.onnx_io import save, write_atomically
+from nncomp.passes import Context, Effect, Note, Pass
+from nncomp.verify import verify
+
+
+class Instrument(Protocol):
+    """Watches a pipeline; never changes anything."""
+
+    name: ClassVar[str]
+
+    def before_pass(self, step: Pass, graph: Graph) -> None:
+        """``step`` is about to run on ``graph``."""
+
+    def after_pass(self, step: Pass, graph: Graph, record: PassRecord) -> None:
+        """``step`` held; ``graph`` is what it made."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """What one pass did.
+
+    Attributes:
+        spec: the pass with its options.
+        plugin: who provides it.
+        effect: what it declares.
+        changed: derived from the graph's version.
+        ops_before, ops_after: number of ops, bodies included.
+        cpu_s: CPU time of the pass alone; ``check_cpu_s`` of verification, inference and gate.
+        gate: what the gate found, None when nothing changed or there is no gate.
+        notes: what it noted.
+        error: why it was rolled back, "" when it held.
+    """
+
+    spec: str
+    plugin: str
+    effect: Effect
+    changed: bool
+    ops_before: int
+    ops_after: int
+    cpu_s: float
+    check_cpu_s: float = 0.0
+    gate: GateResult | None = None
+    notes: tuple[Note, ...] = ()
+    error: str = ""
+
+
+@dataclass
+class Pipeline:
+    """A sequence of passes.
+
+    Attributes:
+        passes: in order.
+        gate: numeric check; None runs without one (the caller's own risk, and the report says so).
+        instruments: watchers.
+        owners: plugin by pass name, for messages.
+        keep_going: roll a failed pass back and go on with the next.
+        reproducer: folder in which a failed pass leaves what replays it; None writes nothing.
+
+    Raises:
+        RecipeError: a pass stands in front of one that it must follow (NNC-R012).
+    """
+
+    passes: Sequence[Pass]
+    gate: Gate | None = None
+    instruments: Sequence[Instrument] = ()
+    owners: dict[str, str] = field(default_factory=dict)
+    keep_going: bool = False
+    reproducer: Path | None = None
+
+    def __post_init__(self) -> None:
+        position = {step.name: index for index, step in enumerate(self.passes)}
+        for index, step in enumerate(self.passes):
+            for earlier in step.after:
+                if position.get(earlier, -1) > index:
+                    raise RecipeError(
+                        f"pass {step.name!r} stands before {earlier!r}, which it must follow", code="NNC-R012"
+                    )
+
+    def run(self, graph: Graph, ctx: Context) -> list[PassRecord]:
+        """Run all passes; ``graph`` becomes the result, or stays as it was when one fails.
+
+        Raises:
+            GateError: a pass broke its declared effect (NNC-G001), left an invalid graph (NNC-G002), or changed the
+                interface (NNC-G003).
+            PluginError: a pass raised something that is not ours (NNC-P011).
+            NncompError: what a pass raised.
+        """
+        current = graph.clone()
+        infer_types(current, ctx.ops)
+        records: list[PassRecord] = []
+        for number, step in enumerate(self.passes):
+            ctx.progress.step("passes", number, len(self.passes))
+            for instrument in self.instruments:
+                instrument.before_pass(step, current)
+            trial = current.clone()
+            record = self._step(step, current, trial, ctx)
+            records.append(record)
+            if not record.error:
+                current = trial if record.changed else current
+                for instrument in self.instruments:
+                    instrument.after_pass(step, current, record)
+        ctx.progress.step("passes", len(self.passes), len(self.passes))
+        graph.adopt(current)
+        return records
+
+    def _step(self, step: Pass, current: Graph, trial: Graph, ctx: Context) -> PassRecord:
+        version, ops_before = trial.version, sum(1 for _ in trial.walk())
+        started = time.process_time()
+        gate: GateResult | None = None
+        error = ""
+        finished = started
+        with ctx.fresh_notes() as notes:
+            try:
+                self._call(step, trial, ctx)
+                finished = time.process_time()
+                if trial.version != version:
+                    gate = self._check(step, current, trial, ctx)
+            except NncompError as failure:
+                self._explain(failure, step, current)
+                if not self.keep_going:
+                    raise
+                error = failure.message
+                ctx.note("warning", step.name, reason=f"rolled back: {failure.message}", code=failure.code)
+        return PassRecord(
+            spec=step.spec,
+            plugin=self.owners.get(step.name, ""),
+            effect=step.effect,
+            changed=not error and trial.version != version,
+            ops_before=ops_before,
+            ops_after=ops_before if error else sum(1 for _ in trial.walk()),
+            cpu_s=finished - started,
+            check_cpu_s=time.process_time() - finished,
+            gate=gate,
+            notes=tuple(notes),
+            error=error,
+        )
+
+    def _call(self, step: Pass, graph: Graph, ctx: Context) -> None:
+        try:
+            with isolated():
+                step.run(graph, ctx)
+        except (NncompError, KeyboardInterrupt, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            owner = self.owners.get(step.name, "")
+            raise PluginError(
+                f"pass {step.name!r}{f' of plugin {owner!r}' if owner else ''} failed: {type(error).__name__}: {error}",
+                code="NNC-P011",
+                where=Where(pass_name=step.name),
+            ) from error
+
+    def _check(self, step: Pass, before: Graph, after: Graph, ctx: Context) -> GateResult | None:
+        try:
+            verify(after)
+            infer_types(after, ctx.ops)
+        except ModelError as error:
+            raise GateError(
+                f"pass {step.name!r} left an invalid graph: {error.message}",
+                code="NNC-G002",
+                where=Where(node=error.where.node, tensor=error.where.tensor, pass_name=step.name),
+            ) from error
+        check_interface(before, after, step.name)
+        if self.gate is None:
+            return None
+        result = self.gate.check(before, after, step.effect)
+        if not result.passed:
+            raise GateError(
+                _broken(step, result), code="NNC-G001", where=Where(node=result.first_divergence, pass_name=step.name)
+            )
+        return result
+
+    def _explain(self, failure: NncompError, step: Pass, before: Graph) -> None:
+        if self.reproducer is None or not isinstance(failure, GateError | PluginError):
+            return
+        command = self._write_reproducer(step, before, self.reproducer)
+        failure.hint = f"{failure.hint}; replay: {command}" if failure.hint else f"replay: {command}"
+
+    def _write_reproducer(self, step: Pass, before: Graph, folder: Path) -> str:
+        save(before, folder / "before.onnx")
+        recipe = f"passes = ['{step.spec}']\n" if "'" not in step.spec else f'passes = ["""{step.spec}"""]\n'
+        write_atomically(folder / "recipe.toml", [recipe.encode()])
+        command = f"nncomp compile {folder}/before.onnx -r {folder}/recipe.toml -o {folder}/out"
+        if self.gate is not None and not self.gate.skipped:
+            feeds = self.gate.feeds(before)
+            _save_feeds(feeds, folder / "feeds.npz")
+            command += f" --data {folder}/feeds.npz"
+        return command
+
+
+def _broken(step: Pass, result: GateResult) -> str:
+    deviation = result.deviation
+    if deviation is None:
+        return f"pass {step.name!r} broke the graph: {result.first_divergence}"
+    at = f", first at {result.first_divergence!r}" if result.first_divergence else ""
+    return (
+        f"pass {step.name!r} declares {step.effect.value}, but output {deviation.worst_output!r} changed by "
+        f"{deviation.relative:.2g} relative{at}"
+    )
+
+
+def _save_feeds(feeds: Sequence[Any], path: Path) -> None:
+    import io
+
+    same = all({k: v.shape for k, v in feed.items()} == {k: v.shape for k, v in feeds[0].items()} for feed in feeds)
+    chosen = feeds if same else feeds[:1]
+    arrays = {name: np.concatenate([np.asarray(feed[name]) for feed in chosen]) if np.ndim(feeds[0][name]) else
+              np.asarray(feeds[0][name]) for name in feeds[0]}  # fmt: skip
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, [buffer.getvalue()])

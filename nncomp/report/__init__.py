@@ -1,0 +1,24 @@
+"""The before/after report: facts about graphs, accuracy against the original, and their JSON form."""
+
+from nncomp.report.accuracy import Accuracy, OutputAccuracy, compare_runs
+from nncomp.report.facts import ModelFacts, kind_name, model_facts, parameter_count, peak_activation_bytes, with_shapes
+from nncomp.report.report import SCHEMA, NoteGroup, Report, Resources, Warned, grouped, plain
+
+__all__ = [
+    "SCHEMA",
+    "Accuracy",
+    "ModelFacts",
+    "NoteGroup",
+    "OutputAccuracy",
+    "Report",
+    "Resources",
+    "Warned",
+    "compare_runs",
+    "grouped",
+    "kind_name",
+    "model_facts",
+    "parameter_count",
+    "peak_activation_bytes",
+    "plain",
+    "with_shapes",
+]

@@ -1,0 +1,187 @@
+"""Run a graph on ONNX Runtime: the reference that passes are checked against, and the engine of calibration.
+
+The only module of the core that imports onnxruntime, and only when something is run. Weights are handed over by
+reference, so a session costs no second copy of them and no message over protobuf's limit is ever built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+from nncomp.errors import NncompError, UnsupportedError
+from nncomp.ir import DataType, Graph, Tensor, TensorType
+from nncomp.onnx_io import graph_to_proto
+from nncomp.onnx_io.tensors import tensor_to_proto
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Array = npt.NDArray[np.generic]
+Feeds = Mapping[str, Array]
+
+MAX_IR_VERSION: Final = 13
+MAX_OPSET: Final = 26
+"""The newest that onnxruntime 1.31 accepts without being asked to be lenient."""
+
+_BY_REFERENCE_FROM: Final = 256  # bytes
+_NATIVE: Final = frozenset(
+    {
+        DataType.FLOAT, DataType.DOUBLE, DataType.FLOAT16, DataType.BOOL,
+        DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64,
+        DataType.UINT8, DataType.UINT16, DataType.UINT32, DataType.UINT64,
+    }
+)  # fmt: skip
+
+
+class RuntimeFailure(NncompError):
+    """ONNX Runtime could not load or run a graph; what it said is the message."""
+
+    exit_status = 4
+    default_code = "NNC-T002"
+
+
+class Session:
+    """A graph loaded by ONNX Runtime's CPU provider.
+
+    Args:
+        graph: A model's own graph.
+        outputs: Names of values to give; default: the graph's outputs. Any value's name may stand here.
+        optimize: Let ONNX Runtime rewrite the graph. Off for references: each op runs as it stands.
+        threads: Intra-op threads.
+
+    Raises:
+        RuntimeFailure: ONNX Runtime refuses the model.
+    """
+
+    def __init__(
+        self, graph: Graph, *, outputs: Sequence[str] | None = None, optimize: bool = False, threads: int = 1
+    ) -> None:
+        ort = import_onnxruntime()
+        options = session_options(threads=threads, optimize=optimize)
+        names: list[str] = []
+        arrays: list[Array] = []
+        outermost = {value.name for value in graph.values()}  # bodies' constants cannot be handed over
+
+        def by_reference(tensor: Tensor, name: str) -> TensorProto:
+            if tensor.nbytes < _BY_REFERENCE_FROM or tensor.dtype not in _NATIVE or name not in outermost:
+                return tensor_to_proto(tensor, name)
+            names.append(name)
+            arrays.append(np.ascontiguousarray(tensor.numpy()))
+            proto = TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
+            proto.data_location = TensorProto.EXTERNAL
+            proto.external_data.add(key="location", value="in-memory")
+            return proto
+
+        model = graph_to_proto(graph, write_tensor=by_reference)
+        model.ir_version = min(model.ir_version, MAX_IR_VERSION)
+        if outputs is not None:
+            present = {item.name: item for item in model.graph.output}
+            typed = {item.name: item for item in model.graph.value_info}
+            del model.graph.output[:]
+            for name in outputs:
+                item = present.get(name) or typed.get(name)
+                model.graph.output.append(item) if item is not None else model.graph.output.add(name=name)
+        self.output_names = [item.name for item in model.graph.output]
+        self._arrays = arrays  # ONNX Runtime reads them in place for as long as the session lives
+        try:
+            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+            options.add_external_initializers(names, values)
+            self._values = values
+            self._session = ort.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise RuntimeFailure(_first_line(error)) from error
+        self.input_names = [item.name for item in self._session.get_inputs()]
+
+    def run(self, feeds: Feeds) -> dict[str, Any]:
+        """Run once; return outputs by name.
+
+        Raises:
+            RuntimeFailure: a kernel failed.
+        """
+        try:
+            results = self._session.run(self.output_names, dict(feeds))
+        except Exception as error:  # as above
+            raise RuntimeFailure(_first_line(error)) from error
+        return dict(zip(self.output_names, results, strict=True))
+
+
+def run(graph: Graph, feeds: Feeds, *, optimize: bool = False) -> dict[str, Any]:
+    """Run a graph once on ONNX Runtime, one thread; return outputs by name.
+
+    Raises:
+        RuntimeFailure: ONNX Runtime refuses the model or the inputs.
+    """
+    return Session(graph, optimize=optimize).run(feeds)
+
+
+def session_options(*, threads: int = 1, optimize: bool = True) -> onnxruntime.SessionOptions:
+    """Return options for a quiet CPU session."""
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    return options
+
+
+def import_onnxruntime() -> Any:
+    """Import onnxruntime.
+
+    Raises:
+        UnsupportedError: it is not installed (NNC-T001).
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UnsupportedError(
+            "onnxruntime is not installed", code="NNC-T001", hint="pip install onnxruntime"
+        ) from None
+    return onnxruntime
+
+
+def random_feeds(
+    graph: Graph, *, seed: int = 0, dims: Mapping[str, int] | None = None, unknown: int = 1
+) -> dict[str, Array]:
+    """Return random inputs that fit the graph's input types.
+
+    Floats are standard normal; integers are 0 or 1, which are safe as ids, masks and indices; booleans are mixed.
+
+    Args:
+        graph: A model's own graph.
+        seed: Seed of the generator.
+        dims: Sizes of symbolic dimensions.
+        unknown: Size of all other dimensions that are not fixed.
+
+    Raises:
+        UnsupportedError: an input is no dense tensor of a type that numpy has.
+    """
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, Array] = {}
+    for value in graph.inputs:
+        if value.default is not None:
+            continue
+        type_ = value.type
+        if not isinstance(type_, TensorType) or type_.dtype not in _NATIVE:
+            raise UnsupportedError(f"input {value.name!r} is {type_}: only dense numeric tensors can be generated")
+        shape = tuple(
+            dim if isinstance(dim, int) else (dims or {}).get(dim or "", unknown) for dim in (type_.shape or ())
+        )
+        dtype = type_.dtype.numpy()
+        if type_.dtype.is_floating_point():
+            feeds[value.name] = rng.standard_normal(shape).astype(dtype)
+        else:
+            feeds[value.name] = rng.integers(0, 2, shape).astype(dtype)
+    return feeds
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

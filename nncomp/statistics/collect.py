@@ -1,0 +1,126 @@
+"""Run a graph over data and feed what its values hold to accumulators, sample by sample, on several threads.
+
+Memory is O(values x accumulator) plus one sample's values a thread; nothing is kept of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Protocol, Self, TypeVar
+
+from nncomp.errors import DataError
+from nncomp.ir import Graph
+from nncomp.passes import Progress, Silence
+from nncomp.runtime import Array, Feeds, Session
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_SHARD: Final = 4
+"""Samples of one piece of work: accumulators are made and merged once a shard."""
+
+
+class Accumulator(Protocol):
+    """Something that a tensor streams into."""
+
+    def update(self, array: Array, /) -> None:
+        """Add one sample's tensor."""
+
+    def merge(self, other: Self, /) -> None:
+        """Add what another one saw. Must be exact: the same result whatever the order."""
+
+
+A = TypeVar("A", bound=Accumulator)
+
+
+class Executor(Protocol):
+    """Where shards of work run: threads here, Ray or anything else by plugin."""
+
+    def imap_unordered(self, work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+        """Yield ``work(item)`` for each item, in any order, holding a bounded number of items at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Executor on a bounded pool of threads; ONNX Runtime releases the GIL."""
+
+    count: int = 1
+
+    def imap_unordered(self, work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+        """See :class:`Executor`; at most two items a thread are in flight."""
+        if self.count <= 1:
+            yield from map(work, items)
+            return
+        with ThreadPoolExecutor(self.count) as pool:
+            pending: set[Future[T]] = set()
+            try:
+                for item in items:
+                    pending.add(pool.submit(work, item))
+                    if len(pending) >= 2 * self.count:
+                        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                        yield from (future.result() for future in done)
+                while pending:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            finally:
+                for future in pending:
+                    future.cancel()
+
+
+def collect(
+    graph: Graph,
+    data: Iterable[Feeds],
+    names: Sequence[str],
+    make: Callable[[str], A],
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    total: int | None = None,
+) -> Mapping[str, A]:
+    """Return one accumulator a value, fed with all samples.
+
+    Args:
+        graph: A model's own graph.
+        data: Feeds, one run each.
+        names: Values to watch; graph inputs may stand here too.
+        make: New accumulator for the value of that name.
+        executor: Where samples run; default: one thread.
+        progress: Told after each sample.
+        total: Number of samples, if known.
+
+    Raises:
+        DataError: there is no sample (NNC-D004).
+        RuntimeFailure: the graph cannot be run.
+    """
+    inputs = {value.name for value in graph.inputs}
+    computed = [name for name in names if name not in inputs]
+    session = Session(graph, outputs=computed, optimize=True) if computed else None
+    result = {name: make(name) for name in names}
+    progress = progress or Silence()
+
+    def run(shard: Sequence[Feeds]) -> tuple[int, dict[str, A]]:
+        found = {name: make(name) for name in names}
+        for feeds in shard:
+            outputs = session.run(feeds) if session is not None else {}
+            for name, accumulator in found.items():
+                accumulator.update(outputs.pop(name) if name in outputs else feeds[name])
+        return len(shard), found
+
+    count = 0
+    for size, found in (executor or Threads()).imap_unordered(run, _shards(data)):
+        for name, accumulator in found.items():
+            result[name].merge(accumulator)
+        count += size
+        progress.step("calibration", count, total)
+    if count == 0:
+        raise DataError("the calibration data holds no sample", code="NNC-D004")
+    return result
+
+
+def _shards(data: Iterable[Feeds]) -> Iterator[list[Feeds]]:
+    samples = iter(data)
+    while shard := list(islice(samples, _SHARD)):
+        yield shard

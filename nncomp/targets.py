@@ -1,0 +1,179 @@
+"""Target, Capabilities and Artifact: what a backend can do, as plain data, and what it builds.
+
+Passes read :class:`Capabilities` and never a target's library; a target imports its library inside ``build``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nncomp.ir import DataType
+
+if TYPE_CHECKING:
+    from nncomp.ir import Graph
+    from nncomp.passes import Context
+    from nncomp.runtime import Feeds
+
+
+class Int8Form(StrEnum):
+    """How a target wants an op that it runs in integers."""
+
+    QDQ = "qdq"
+    """DequantizeLinear on every operand, QuantizeLinear on the output."""
+    QDQ_FLOAT_OUT = "qdq-float-out"
+    """DequantizeLinear on every operand; the output stays float."""
+    DYNAMIC = "dynamic"
+    """Activations quantized at run time, weights ahead of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Kernel:
+    """An integer kernel of a target.
+
+    Attributes:
+        form: What the graph must look like for the kernel to be used.
+        absorbs: Kinds of activation that vanish into the quantizer behind this op.
+        same_scale: Input and output must share scale and zero point.
+        worth: Why, or when, it pays; for the report.
+    """
+
+    form: Int8Form = Int8Form.QDQ
+    absorbs: frozenset[str] = frozenset()
+    same_scale: bool = False
+    worth: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Support:
+    """What a target's integer kernels ask for.
+
+    Attributes:
+        activation: Type of activations.
+        weight: Type of weights.
+        per_channel_weights: One scale per output channel costs nothing.
+        pair_saturation: On some CPUs, dense kernels add products two at a time in 16 bits: neighbouring weights must
+            leave room for that, or results depend on the CPU.
+        kernels: By operator kind (ONNX's own domain).
+        float_causes: For kinds without an integer kernel: what to tell the user.
+    """
+
+    activation: DataType = DataType.UINT8
+    weight: DataType = DataType.INT8
+    per_channel_weights: bool = True
+    pair_saturation: bool = False
+    kernels: Mapping[str, Int8Kernel] = field(default_factory=dict)
+    float_causes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a target can do, without importing its library.
+
+    Attributes:
+        max_ir_version: Newest ONNX IR version it reads.
+        opsets: Lowest and highest version of ONNX's own opset that it reads.
+        int8: Integer kernels, None if it has none.
+        channel_alignment: Channel counts are best kept at multiples of this.
+        domains: Other operator domains that it runs.
+    """
+
+    max_ir_version: int
+    opsets: tuple[int, int]
+    int8: Int8Support | None = None
+    channel_alignment: int = 1
+    domains: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``check`` has to say about a model on a target.
+
+    Attributes:
+        level: ``ok``, ``float`` (runs, but not in integers), ``refused``.
+        node: label of the op, or "" for the model.
+        kind: operator kind.
+        reason: why.
+    """
+
+    level: str
+    node: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A latency comparison: medians of pairwise ratios, taken interleaved in one process.
+
+    Attributes:
+        latency_us: median of the artifact, microseconds.
+        baseline_us: median of the model it came from, microseconds.
+        ratio: median over pairs of baseline / artifact; above 1 is faster.
+        spread: 10th and 90th percentile of the ratios.
+        pairs: number of pairs.
+        threads: threads used.
+    """
+
+    latency_us: float
+    baseline_us: float
+    ratio: float
+    spread: tuple[float, float]
+    pairs: int
+    threads: int = 1
+
+
+class Artifact(ABC):
+    """What a target built from a graph."""
+
+    @abstractmethod
+    def save(self, folder: Path, *, name: str = "model") -> tuple[Path, ...]:
+        """Write the artifact's files into ``folder`` atomically, the main one first; return them."""
+
+    @abstractmethod
+    def run(self, feeds: Feeds) -> dict[str, Any]:
+        """Run once; outputs by name."""
+
+    @abstractmethod
+    def measure(self, feeds: Feeds, baseline: Graph, *, seconds: float = 2.0) -> Measurement:
+        """Compare latency with ``baseline`` on the same target."""
+
+    @abstractmethod
+    def report(self) -> dict[str, Any]:
+        """Return what the target found out while building, JSON-able."""
+
+
+class Target(ABC):
+    """A backend.
+
+    Class attributes:
+        name: as given to ``-t``.
+        summary: one line for ``nncomp targets``.
+        capabilities: plain data.
+        default_recipe: name of the recipe that ``compile`` takes when none is given.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    default_recipe: ClassVar[str]
+
+    @abstractmethod
+    def missing(self) -> str:
+        """Return the pip command that installs what this target lacks, "" when it is complete."""
+
+    @abstractmethod
+    def check(self, graph: Graph, ctx: Context) -> list[Finding]:
+        """Say, before any work, what of ``graph`` this target will refuse and what it will run how."""
+
+    @abstractmethod
+    def build(self, graph: Graph, ctx: Context) -> Artifact:
+        """Build the artifact.
+
+        Raises:
+            UnsupportedError: the target cannot take the graph (NNC-T002), or its library is missing (NNC-T001).
+        """

@@ -1,0 +1,19 @@
+"""Quantization: INT8 with calibration, driven by the target's capabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from nncomp.hookspecs import hookimpl
+from nncomp.passes import Pass
+
+NNCOMP_API: Final = 1
+
+
+@hookimpl
+def nncomp_passes() -> Iterable[type[Pass]]:
+    """Return the passes of this plugin."""
+    from nncomp_quant.quantize import Quantize
+
+    return [Quantize]

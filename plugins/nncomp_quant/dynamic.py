@@ -1,0 +1,100 @@
+"""Quantization that needs no data: dynamic INT8 matrix products, and INT8 embedding tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nncomp.ir import DataType, Graph, Op, Value
+from nncomp_quant.insert import frozen, require_finite
+from nncomp_quant.plan import QuantPlan
+from nncomp_quant.scales import pair_safe_scale, quantize_weight
+
+
+def insert_dynamic(graph: Graph, plan: QuantPlan, *, pair_safe: bool = True) -> None:
+    """Rewrite the plan's matrix products and tables."""
+    activations: dict[Value, tuple[Value, Value, Value]] = {}
+    weights: dict[Value, tuple[Value, Value]] = {}
+    for op in plan.dynamic:
+        _dynamic_matmul(graph, op, activations, weights, pair_safe=pair_safe)
+    tables: dict[Value, tuple[Value, Value]] = {}
+    for op in plan.tables:
+        _quantized_table(graph, op, tables)
+
+
+def _dynamic_matmul(
+    graph: Graph,
+    op: Op,
+    activations: dict[Value, tuple[Value, Value, Value]],
+    weights: dict[Value, tuple[Value, Value]],
+    *,
+    pair_safe: bool,
+) -> None:
+    """MatMul(x, W) -> Cast(MatMulInteger(q(x), q(W))) * (s_x * s_W), W (K, N) with one scale a column.
+
+    The form that ONNX Runtime fuses into DynamicQuantizeMatMul or, where several products share x, MatMulIntegerToFloat.
+    """
+    x, weight = op.inputs
+    assert x is not None and weight is not None
+    if x not in activations:
+        quantize = graph.add_op(
+            "DynamicQuantizeLinear",
+            [x],
+            [f"{x.name}_quantized", f"{x.name}_scale", f"{x.name}_zero_point"],
+            name=f"{x.name}_DynamicQuantizeLinear",
+        )
+        activations[x] = (quantize.outputs[0], quantize.outputs[1], quantize.outputs[2])
+    codes, scale, zero = activations[x]
+    if weight not in weights:
+        array = graph.array(weight)
+        assert array is not None
+        require_finite(array, weight.name, op)
+        quantized, scales = quantize_weight(array, 1, scale=pair_safe_scale(array, 1) if pair_safe else None)
+        weights[weight] = (
+            graph.add_constant(f"{weight.name}_quantized", frozen(quantized)),
+            graph.add_constant(f"{weight.name}_scale", frozen(scales)),
+        )
+    weight_codes, weight_scale = weights[weight]
+    name = op.output.name
+    sums = graph.add_op("MatMulInteger", [codes, weight_codes, zero], [f"{name}_sums"], name=f"{op.label}_integer")
+    real = graph.add_op("Cast", [sums.output], [f"{name}_cast"], attrs={"to": DataType.FLOAT.value})
+    unit = graph.add_op("Mul", [scale, weight_scale], [f"{name}_unit"])
+    result = graph.add_op(
+        "Mul", [real.output, unit.output], [(f"{name}_scaled", op.output.type)], name=f"{op.label}_scaled", like=op
+    )
+    _replace(graph, op, result.output)
+
+
+def _quantized_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Value]]) -> None:
+    """Gather(T, i) -> Cast(Gather(q(T), i)) * Gather(s, i), T (V, D) with one scale a row.
+
+    Rows of an embedding differ in size far more than its columns do, so the scale is gathered along.
+    """
+    table, index = op.inputs
+    assert table is not None and index is not None
+    if table not in tables:
+        array = graph.array(table)
+        assert array is not None
+        require_finite(array, table.name, op)
+        codes, scale = quantize_weight(array, 0)
+        tables[table] = (
+            graph.add_constant(f"{table.name}_quantized", frozen(codes)),
+            graph.add_constant(f"{table.name}_scale", frozen(scale.reshape(-1, 1))),
+        )
+    codes_value, scale_value = tables[table]
+    name = op.output.name
+    rows = graph.add_op("Gather", [codes_value, index], [f"{name}_codes"], name=f"{op.label}_int8")
+    scales = graph.add_op("Gather", [scale_value, index], [f"{name}_scales"])
+    real = graph.add_op("Cast", [rows.output], [f"{name}_cast"], attrs={"to": DataType.FLOAT.value})
+    result = graph.add_op("Mul", [real.output, scales.output], [(f"{name}_scaled", op.output.type)], like=op)
+    _replace(graph, op, result.output)
+
+
+def _replace(graph: Graph, op: Op, result: Value) -> None:
+    old = op.output
+    name = old.name
+    graph.replace_uses(old, result)
+    graph.remove_unused([old])
+    if not graph.has_name(name):
+        graph.rename(result, name)
+
+

@@ -1,0 +1,219 @@
+"""Write a plan into the graph: QuantizeLinear/DequantizeLinear pairs, INT8 weights, INT32 biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.errors import UnsupportedError, Where
+from nncomp.ir import Graph, Op, Value
+from nncomp.ops import OpTable, QuantRole
+from nncomp_quant.plan import QuantPlan
+from nncomp_quant.scales import FloatArray, QuantParams, activation_params, pair_safe_scale, quantize_weight, symmetric_scale
+
+_INT32_MAX = 2**31 - 1
+
+
+class Inserter:
+    """Inserts QDQ for one plan; parameters that several ops need are written once.
+
+    Args:
+        graph: The graph that the plan was made for.
+        ops: Roles.
+        plan: What to quantize.
+        params: Scale and zero point of each value of the plan that follows no other.
+        per_channel: One weight scale an output channel; else one a tensor.
+        pair_safe: Leave room for 16-bit pair sums; see :func:`pair_safe_scale`.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        ops: OpTable,
+        plan: QuantPlan,
+        params: Mapping[Value, QuantParams],
+        *,
+        per_channel: bool = True,
+        pair_safe: bool = True,
+    ) -> None:
+        self.graph, self.ops, self.plan, self.params = graph, ops, plan, params
+        self.per_channel, self.pair_safe = per_channel, pair_safe
+        self._dequantized: dict[Value, Value] = {}
+        self._scalars: dict[Value, tuple[Value, Value]] = {}
+        self._weights: dict[tuple[Value, int | None], tuple[Value, FloatArray]] = {}
+
+    def run(self) -> None:
+        """Insert everything."""
+        # Constant operands first: their scales need values by the names that they have now.
+        for op in self.plan.static:
+            role = self.ops.quant(op, self.graph.opsets)
+            if role.weight is not None:
+                self._quantize_weight_and_bias(op, role)
+            else:
+                self._quantize_constants(op, role)
+        for value in self.plan.scaled:
+            self._pair(value)
+
+    def _pair(self, value: Value) -> None:
+        graph = self.graph
+        name = value.name
+        scale, zero = self._scale_of(value)
+        quantize = graph.add_op(
+            "QuantizeLinear", [value, scale, zero], [f"{name}_quantized"], name=f"{name}_QuantizeLinear"
+        )
+        dequantize = graph.add_op(
+            "DequantizeLinear",
+            [quantize.output, scale, zero],
+            [(f"{name}_dequantized", value.type)],
+            name=f"{name}_DequantizeLinear",
+        )
+        if value in self.plan.integer:
+            graph.replace_uses(value, dequantize.output)
+            graph.set_input(quantize, 0, value)
+        else:
+            static = set(self.plan.static)
+            graph.replace_uses(value, dequantize.output, keep=lambda use: use.op not in static)
+
+    def _scale_of(self, value: Value) -> tuple[Value, Value]:
+        leader = self.plan.leader(value)
+        if leader not in self._scalars:
+            params = self.params[leader]
+            self._scalars[leader] = (
+                self.graph.add_constant(f"{leader.name}_scale", frozen(np.array(params.scale, np.float32))),
+                self.graph.add_constant(f"{leader.name}_zero_point", frozen(np.array(params.zero_point, np.uint8))),
+            )
+        return self._scalars[leader]
+
+    def _quantize_weight_and_bias(self, op: Op, role: QuantRole) -> None:
+        assert role.weight is not None
+        weight = op.inputs[role.weight]
+        bias = op.input(role.bias) if role.bias is not None else None
+        data = op.inputs[role.data[0]]
+        assert weight is not None and data is not None
+        axis = role.weight_axis(op) if self.per_channel and role.weight_axis is not None else None
+        input_scale = self.params[self.plan.leader(data)].scale
+        dequantized, scale = self._quantized_weight(op, weight, axis, bias, input_scale)
+        self.graph.set_input(op, role.weight, dequantized)
+        if bias is not None and role.bias is not None:
+            self.graph.set_input(op, role.bias, self._quantized_bias(op, bias, input_scale, scale))
+        self.graph.remove_unused([weight, bias])
+
+    def _quantized_weight(
+        self, op: Op, weight: Value, axis: int | None, bias: Value | None, input_scale: np.float32
+    ) -> tuple[Value, FloatArray]:
+        array = self.graph.array(weight)
+        assert array is not None
+        require_finite(array, weight.name, op)
+        key = (weight, axis)
+        scale = self._weight_scale(op, array, axis)
+        if bias is not None:
+            widened = _room_for_bias(scale, self.graph.array(bias), input_scale)
+            if not np.array_equal(widened, scale):
+                return self._write_weight(weight, array, axis, widened), widened
+        if key not in self._weights:
+            self._weights[key] = (self._write_weight(weight, array, axis, scale), scale)
+        return self._weights[key]
+
+    def _weight_scale(self, op: Op, array: npt.NDArray[Any], axis: int | None) -> FloatArray:
+        depthwise = array.ndim > 2 and array.shape[1] == 1 and op.attr("group", 1) > 1
+        if axis is None or depthwise or not self.pair_safe:
+            return symmetric_scale(array, axis)
+        return pair_safe_scale(array, axis)
+
+    def _write_weight(self, weight: Value, array: npt.NDArray[Any], axis: int | None, scale: FloatArray) -> Value:
+        graph = self.graph
+        codes, scale = quantize_weight(array, axis, scale=scale)
+        inputs = [
+            graph.add_constant(f"{weight.name}_quantized", frozen(codes)),
+            graph.add_constant(f"{weight.name}_scale", frozen(scale)),
+            graph.add_constant(f"{weight.name}_zero_point", frozen(np.zeros(scale.shape, np.int8))),
+        ]
+        return graph.add_op(
+            "DequantizeLinear",
+            inputs,
+            [(f"{weight.name}_dequantized", weight.type)],
+            attrs={"axis": axis},
+            name=f"{weight.name}_DequantizeLinear",
+        ).output
+
+    def _quantized_bias(self, op: Op, bias: Value, input_scale: np.float32, scale: FloatArray) -> Value:
+        graph = self.graph
+        array = graph.array(bias)
+        assert array is not None
+        require_finite(array, bias.name, op)
+        # The kernel adds the bias to the integer sum, whose unit is input scale times weight scale: nothing else will do.
+        unit = np.asarray(np.float32(input_scale) * scale, np.float32)
+        codes = np.clip(np.rint(array.astype(np.float64) / unit), -_INT32_MAX, _INT32_MAX).astype(np.int32)
+        per_channel = unit.ndim == 1
+        inputs = [
+            graph.add_constant(f"{bias.name}_quantized", frozen(codes)),
+            graph.add_constant(f"{bias.name}_scale", frozen(unit)),
+            graph.add_constant(f"{bias.name}_zero_point", frozen(np.zeros(unit.shape, np.int32))),
+        ]
+        return graph.add_op(
+            "DequantizeLinear",
+            inputs,
+            [(f"{bias.name}_dequantized", bias.type)],
+            attrs={"axis": 0 if per_channel else None},
+            name=f"{bias.name}_DequantizeLinear",
+        ).output
+
+    def _quantize_constants(self, op: Op, role: QuantRole) -> None:
+        slots = range(len(op.inputs)) if role.variadic else role.data
+        for slot in slots:
+            value = op.input(slot)
+            array = self.graph.array(value)
+            if value is None or array is None or array.dtype != np.float32:
+                continue
+            if value not in self._dequantized:
+                self._dequantized[value] = self._write_activation_constant(value, array)
+            self.graph.set_input(op, slot, self._dequantized[value])
+
+    def _write_activation_constant(self, value: Value, array: npt.NDArray[Any]) -> Value:
+        graph = self.graph
+        params = activation_params(float(array.min(initial=0)), float(array.max(initial=0)))
+        codes = np.clip(np.rint(array / params.scale) + int(params.zero_point), 0, 255).astype(np.uint8)
+        inputs = [
+            graph.add_constant(f"{value.name}_quantized", frozen(codes)),
+            graph.add_constant(f"{value.name}_scale", frozen(np.array(params.scale))),
+            graph.add_constant(f"{value.name}_zero_point", frozen(np.array(params.zero_point))),
+        ]
+        return graph.add_op(
+            "DequantizeLinear", inputs, [(f"{value.name}_dequantized", value.type)],
+            name=f"{value.name}_DequantizeLinear",
+        ).output  # fmt: skip
+
+
+def require_finite(array: npt.NDArray[Any], name: str, op: Op) -> None:
+    """Refuse a weight that no scale can carry.
+
+    Raises:
+        UnsupportedError: NaN or infinity (NNC-M053).
+    """
+    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise UnsupportedError(
+            f"weight {name!r} of {op.label!r} holds {bad} NaN or infinite values",
+            code="NNC-M053",
+            where=Where(node=op.label, tensor=name),
+            hint=f'leave the op in float: quantize{{skip=["{op.label}"]}}',
+        )
+
+
+def _room_for_bias(scale: FloatArray, bias: npt.NDArray[Any] | None, input_scale: np.float32) -> FloatArray:
+    """Return weight scales wide enough that the bias fits INT32: tiny weights beside a large bias would overflow."""
+    if bias is None:
+        return scale
+    peak = np.abs(bias.astype(np.float64))
+    peak = peak if scale.ndim == 1 else peak.max(initial=0.0)
+    lowest = np.asarray(peak / (float(input_scale) * _INT32_MAX) * (1 + 1e-6), np.float32)
+    return np.maximum(scale, lowest).astype(np.float32)
+
+
+def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return ``array``, read-only from now on, as data of constants is."""
+    array.flags.writeable = False
+    return array

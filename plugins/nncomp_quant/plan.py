@@ -1,0 +1,242 @@
+"""Which ops become integer and which values get a scale: decided from roles and capabilities, each refusal with a reason.
+
+An op with weights whose kernel the target has is an *anchor*. Integers then spread forward from anchors through
+elementwise and pass-through ops that have kernels. Whatever stays float is in ``left`` with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nncomp.ir import DataType, Graph, Op, Value
+from nncomp.ops import OpTable, QuantRole, Role
+from nncomp.ops.accessors import clip_bounds
+from nncomp.targets import Int8Form, Int8Kernel, Int8Support
+
+MIN_TABLE_BYTES = 1 << 16
+"""A float embedding table smaller than this is not worth two more ops."""
+
+
+@dataclass
+class QuantPlan:
+    """What to quantize in one graph.
+
+    Attributes:
+        static: ops that get DequantizeLinear on their operands, in topological order.
+        dynamic: matrix products whose activations are quantized at run time.
+        tables: Gathers from a constant float table.
+        scaled: values that get QuantizeLinear and DequantizeLinear, in topological order.
+        follows: values among ``scaled`` that share another value's scale.
+        integer: values among ``scaled`` that an integer kernel writes: all their readers read the dequantized form.
+        left: why an op that could matter stays float.
+    """
+
+    static: list[Op] = field(default_factory=list)
+    dynamic: list[Op] = field(default_factory=list)
+    tables: list[Op] = field(default_factory=list)
+    scaled: dict[Value, None] = field(default_factory=dict)
+    follows: dict[Value, Value] = field(default_factory=dict)
+    integer: set[Value] = field(default_factory=set)
+    left: dict[Op, str] = field(default_factory=dict)
+
+    def leader(self, value: Value) -> Value:
+        """Return the value whose scale ``value`` has."""
+        while value in self.follows:
+            value = self.follows[value]
+        return value
+
+    @property
+    def empty(self) -> bool:
+        """True when nothing would be quantized."""
+        return not (self.static or self.dynamic or self.tables)
+
+
+def plan_quantization(
+    graph: Graph, ops: OpTable, int8: Int8Support, *, skip: Set[Op] = frozenset(), embeddings: bool = True
+) -> QuantPlan:
+    """Decide what to quantize in a model's own graph.
+
+    Args:
+        graph: Typed (``infer_types``), constants lifted.
+        ops: Roles.
+        int8: What the target runs in integers.
+        skip: Ops to leave float.
+        embeddings: Store embedding tables as INT8.
+    """
+    return _Planner(graph, ops, int8, skip, embeddings).plan()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, ops: OpTable, int8: Int8Support, skip: Set[Op], embeddings: bool) -> None:
+        self.graph, self.ops, self.int8, self.skip, self.embeddings = graph, ops, int8, skip, embeddings
+        self.result = QuantPlan()
+        self.members: dict[Op, None] = {}
+        # Behind an integer op, a clipping activation that the quantizer absorbs: op output -> activation output.
+        self.boundary: dict[Value, Value] = {}
+        self.ends: set[Value] = set()
+
+    def plan(self) -> QuantPlan:
+        absorbed: set[Op] = set()
+        for op in self.graph.ops():
+            if op in absorbed:
+                continue
+            reason = self._place(op)
+            if reason:
+                self.result.left[op] = reason
+            if op in self.members:
+                absorbed |= self._absorb(op)
+        self._drop_useless_movers()
+        self._choose_values()
+        self.result.static = list(self.members)
+        return self.result
+
+    def _place(self, op: Op) -> str:
+        """Put ``op`` where it belongs; return why it stays float, "" if it does not or nobody would ask."""
+        role = self.ops.quant(op, self.graph.opsets)
+        kernel = self._kernel(op)
+        if op.bodies:
+            return "its bodies are not quantized: values inside them are not calibrated"
+        if role.role is Role.COMPUTE:
+            return self._place_compute(op, role, kernel)
+        if self._is_table(op):
+            if op in self.skip:
+                return "skipped by option"
+            self.result.tables.append(op)
+            return ""
+        if not self._reads_integers(op):
+            return ""
+        if role.role not in (Role.ELEMENTWISE, Role.PASSTHROUGH):
+            return self._float_cause(op, role)
+        if op in self.skip:
+            return "skipped by option"
+        if kernel is None:
+            return self._float_cause(op, role)
+        if any(not self._is_float(value) for value in self._activations(op, role)):
+            return "its operands are not float32"
+        if any(not self._finite(op.inputs[slot]) for slot in _slots(op, role)):
+            return "a constant operand holds NaN or infinity"
+        self.members[op] = None
+        return ""
+
+    def _place_compute(self, op: Op, role: QuantRole, kernel: Int8Kernel | None) -> str:
+        if op in self.skip:
+            return "skipped by option"
+        if kernel is None:
+            return self._float_cause(op, role)
+        weight = self.graph.constant(op.input(role.weight if role.weight is not None else 1))
+        if weight is None:
+            return "both operands are computed: float is as fast and more accurate"
+        if weight.dtype != DataType.FLOAT or not self._is_float(op.inputs[0]):
+            return f"its weight is {weight.dtype.name.lower()}, not float32"
+        if kernel.form is Int8Form.DYNAMIC:
+            if len(weight.shape) != 2:
+                return f"its weight has {len(weight.shape)} axes, the dynamic kernel takes 2"
+            self.result.dynamic.append(op)
+            return ""
+        bias = op.input(role.bias) if role.bias is not None else None
+        if bias is not None and self.graph.constant(bias) is None:
+            return "its bias is computed"
+        if op.attr("alpha", 1.0) != 1.0 or op.attr("beta", 1.0) != 1.0 or op.attr("transA", 0):
+            return "alpha, beta or transA is set: the integer kernel has none"
+        self.members[op] = None
+        return ""
+
+    def _absorb(self, op: Op) -> set[Op]:
+        """Follow the clipping activations that vanish into the quantizer behind ``op``."""
+        kernel = self._kernel(op)
+        absorbed: set[Op] = set()
+        end = op.output
+        while kernel is not None and kernel.absorbs and self.graph.single_use(end):
+            user = self.graph.users(end)[0]
+            if user in self.skip or user.domain or user.kind not in kernel.absorbs or user.inputs[0] is not end:
+                break
+            if not self._clips_at_codes(user):
+                self.result.left[user] = "its bounds are computed, or leave out zero"
+                break
+            absorbed.add(user)
+            end = user.output
+        self.boundary[op.output] = end
+        self.ends |= {end, *op.outputs[1:]}
+        return absorbed
+
+    def _clips_at_codes(self, op: Op) -> bool:
+        if op.kind == "Relu":
+            return True
+        bounds = clip_bounds(op, self.graph)
+        if bounds is None:
+            return False
+        low, high = bounds
+        return (low is None or low <= 0) and (high is None or high >= 0)
+
+    def _drop_useless_movers(self) -> None:
+        """Take out ops that only move values, when no integer op reads what they move."""
+        for op in reversed(list(self.members)):
+            if self.ops.quant(op, self.graph.opsets).role is not Role.PASSTHROUGH:
+                continue
+            ends = [self.boundary.get(value, value) for value in op.outputs if value.name]
+            if not any(user in self.members for end in ends for user in self.graph.users(end)):
+                del self.members[op]
+
+    def _choose_values(self) -> None:
+        result = self.result
+        for op in self.members:
+            role = self.ops.quant(op, self.graph.opsets)
+            kernel = self._kernel(op)
+            assert kernel is not None
+            for slot in _slots(op, role):
+                value = op.inputs[slot]
+                if value is not None and self.graph.constant(value) is None:
+                    result.scaled.setdefault(value)
+            for value in op.outputs:
+                end = self.boundary.get(value, value)
+                if not value.name or kernel.form is Int8Form.QDQ_FLOAT_OUT:
+                    continue
+                result.scaled.setdefault(end)
+                result.integer.add(end)
+                if kernel.same_scale:
+                    source = op.inputs[role.data[0]]
+                    assert source is not None
+                    result.follows[end] = source
+
+    def _kernel(self, op: Op) -> Int8Kernel | None:
+        return None if op.domain else self.int8.kernels.get(op.kind)
+
+    def _reads_integers(self, op: Op) -> bool:
+        return any(value in self.ends for value in op.inputs)
+
+    def _activations(self, op: Op, role: QuantRole) -> list[Value | None]:
+        return [op.inputs[slot] for slot in _slots(op, role)]
+
+    def _is_float(self, value: Value | None) -> bool:
+        tensor = self.graph.constant(value)
+        if tensor is not None:
+            return tensor.dtype == DataType.FLOAT
+        type_ = value.tensor_type if value is not None else None
+        return type_ is None or type_.dtype == DataType.FLOAT
+
+    def _finite(self, value: Value | None) -> bool:
+        array = self.graph.array(value)
+        return array is None or array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+    def _is_table(self, op: Op) -> bool:
+        if not self.embeddings or not op.is_a("Gather") or op.attr("axis", 0) != 0:
+            return False
+        table = self.graph.constant(op.inputs[0])
+        return table is not None and table.dtype == DataType.FLOAT and len(table.shape) == 2 and (
+            table.nbytes >= MIN_TABLE_BYTES
+        )
+
+    def _float_cause(self, op: Op, role: QuantRole) -> str:
+        known: Mapping[str, str] = self.int8.float_causes
+        if not op.domain and op.kind in known:
+            return known[op.kind]
+        return role.reason or "the target has no integer kernel for it"
+
+
+def _slots(op: Op, role: QuantRole) -> tuple[int, ...]:
+    if role.variadic:
+        return tuple(range(len(op.inputs)))
+    return tuple(slot for slot in role.data if slot < len(op.inputs) and op.inputs[slot] is not None)

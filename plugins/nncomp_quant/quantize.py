@@ -1,0 +1,147 @@
+"""The ``quantize`` pass: INT8 where the target has kernels for it, with scales from calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from nncomp.errors import DataError, NncompWarning, UnsupportedError
+from nncomp.infer import infer_types
+from nncomp.ir import Graph, Op, Value
+from nncomp.opset import convert_opset
+from nncomp.passes import Context, Effect, Pass, option
+from nncomp.selectors import select
+from nncomp.statistics import Histogram, Range, Threads, collect
+from nncomp.targets import Int8Support
+from nncomp_quant.dynamic import insert_dynamic
+from nncomp_quant.insert import Inserter
+from nncomp_quant.plan import QuantPlan, plan_quantization
+from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range
+
+PER_CHANNEL_OPSET = 13
+"""First opset whose DequantizeLinear has an ``axis``."""
+
+_INTEGER_KINDS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"})
+
+
+class QuantizationWarning(NncompWarning):
+    """Something about calibration that should be known."""
+
+
+class Quantize(Pass):
+    """Insert per-channel INT8 quantization driven by the target's kernels and calibration data.
+
+    Weights are symmetric INT8 with one scale an output channel, activations UINT8 with one scale a tensor, biases INT32
+    with scale s_x * s_w. Matrix products that the target runs faster with dynamic activations need no data.
+    """
+
+    name: ClassVar[str] = "quantize"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    after: ClassVar[tuple[str, ...]] = (
+        "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad",
+    )  # fmt: skip
+
+    method: Method = option(Method.MSE, help="how activation ranges are chosen from calibration data")
+    percentile: float = option(99.999, help="for method percentile: how much of the mass is kept", gt=50, le=100)
+    per_channel: bool = option(True, help="one weight scale per output channel")
+    pair_safe: bool = option(
+        True, help="on targets that need it, keep neighbouring weights small enough for CPUs that add pairs in 16 bits"
+    )
+    skip: tuple[str, ...] = option((), help="ops to leave float, by name or label; globs, or re:...")
+    embeddings: bool = option(True, help="store embedding tables as INT8, one scale a row")
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        """Quantize ``graph``.
+
+        Raises:
+            UnsupportedError: already quantized (NNC-M050), nothing to quantize (NNC-M052), a weight that is not finite
+                (NNC-M053), or a target without integer kernels (NNC-T002).
+            DataError: static quantization without data (NNC-D006).
+        """
+        int8 = _int8_support(ctx)
+        _refuse_quantized(graph)
+        if graph.opsets.get("", 0) < PER_CHANNEL_OPSET:
+            ctx.note("info", "opset", reason=f"lifted from {graph.opsets['']} to {PER_CHANNEL_OPSET}")
+            convert_opset(graph, PER_CHANNEL_OPSET)
+            infer_types(graph, ctx.ops)
+        skipped = select(graph, self.skip) if self.skip else frozenset()
+        plan = plan_quantization(graph, ctx.ops, int8, skip=skipped, embeddings=self.embeddings)
+        for op, reason in plan.left.items():
+            ctx.note("declined", "quantize", node=op.label, reason=reason)
+        if plan.empty:
+            raise _nothing_to_do(plan)
+        ctx.results[self.name] = _summary(plan)
+        pair_safe = self.pair_safe and int8.pair_saturation
+        if plan.static:
+            params = self._calibrated(graph, plan, ctx)
+            Inserter(graph, ctx.ops, plan, params, per_channel=self.per_channel, pair_safe=pair_safe).run()
+        insert_dynamic(graph, plan, pair_safe=pair_safe)
+
+    def _calibrated(self, graph: Graph, plan: QuantPlan, ctx: Context) -> dict[Value, QuantParams]:
+        if ctx.data is None:
+            raise DataError(
+                f"{plan.static[0].label!r} and {len(plan.static) - 1} more ops need calibration data",
+                code="NNC-D006",
+                hint="give --data with a folder of images, an .npz, or module:function",
+            )
+        leaders = [value for value in plan.scaled if value not in plan.follows]
+        make = (lambda name: Range()) if self.method is Method.MINMAX else (lambda name: Histogram())
+        seen = collect(
+            graph,
+            ctx.data,
+            [value.name for value in leaders],
+            make,
+            executor=Threads(ctx.threads),
+            progress=ctx.progress,
+            total=len(ctx.data),
+        )
+        params = {}
+        for value in leaders:
+            one = seen[value.name]
+            extent = one if isinstance(one, Range) else one.range
+            if extent.count == 0 or extent.low == extent.high:
+                state = "was never finite" if extent.count == 0 else f"was always {extent.low:g}"
+                ctx.warn(QuantizationWarning(f"in calibration, this value {state}", code="NNC-W032"), node=value.name)
+            params[value] = activation_params(*chosen_range(one, self.method, self.percentile))
+        return params
+
+
+def _int8_support(ctx: Context) -> Int8Support:
+    if ctx.target is None or ctx.target.int8 is None:
+        raise UnsupportedError(
+            "quantize: the target has no integer kernels", code="NNC-T002", hint="compile for one that has: -t ort"
+        )
+    return ctx.target.int8
+
+
+def _refuse_quantized(graph: Graph) -> None:
+    found = [op for _, op in graph.walk() if op.kind in _INTEGER_KINDS or op.kind.startswith("QLinear")]
+    if found:
+        raise UnsupportedError(
+            f"the model is already quantized: {len(found)} integer nodes, the first is {found[0].label!r}",
+            code="NNC-M050",
+            hint="start from the float model",
+        )
+
+
+def _nothing_to_do(plan: QuantPlan) -> UnsupportedError:
+    reasons: dict[str, list[Op]] = {}
+    for op, reason in plan.left.items():
+        reasons.setdefault(reason, []).append(op)
+    told = "; ".join(f"{len(ops)} x {ops[0].kind}: {reason}" for reason, ops in list(reasons.items())[:4])
+    return UnsupportedError(
+        "quantize: nothing in this model can be quantized" + (f" ({told})" if told else ""), code="NNC-M052"
+    )
+
+
+def _summary(plan: QuantPlan) -> dict[str, object]:
+    def labels(ops: Iterable[Op]) -> list[str]:
+        return [op.label for op in ops]
+
+    return {
+        "static": labels(plan.static),
+        "dynamic": labels(plan.dynamic),
+        "tables": labels(plan.tables),
+        "scaled_values": len(plan.scaled),
+        "left_float": {op.label: reason for op, reason in plan.left.items()},
+    }

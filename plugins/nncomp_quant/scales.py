@@ -1,0 +1,222 @@
+"""Scale and zero point from what was seen: of activations from ranges and histograms, of weights from their values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.statistics import BINS, Histogram, Range
+
+FloatArray = npt.NDArray[np.float32]
+LEVELS: Final = 255
+"""Steps of an 8-bit activation: u8 codes 0 to 255."""
+
+_TINY: Final = 1e-30
+
+
+class Method(StrEnum):
+    """How an activation's range is chosen."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    ENTROPY = "entropy"
+
+
+@dataclass(frozen=True, slots=True)
+class QuantParams:
+    """x is about scale * (q - zero_point), per tensor, q in [0, 255]."""
+
+    scale: np.float32
+    zero_point: np.uint8
+
+    @property
+    def low(self) -> float:
+        """Smallest number that has a code."""
+        return float(self.scale) * -int(self.zero_point)
+
+    @property
+    def high(self) -> float:
+        """Largest number that has a code."""
+        return float(self.scale) * (LEVELS - int(self.zero_point))
+
+
+def activation_params(low: float, high: float) -> QuantParams:
+    """Return u8 parameters that cover [low, high] and represent zero exactly.
+
+    scale = (high - low) / 255, zero_point = round(-low / scale), after widening the range to hold 0
+    (ONNX DynamicQuantizeLinear). A range of nothing but zero gets scale 1.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if not high - low > _TINY:
+        return QuantParams(np.float32(1), np.uint8(0))
+    scale = np.float32((high - low) / LEVELS)
+    if not np.isfinite(scale):
+        scale = np.float32(np.finfo(np.float32).max / LEVELS)
+    zero = int(np.clip(np.rint(-low / float(scale)), 0, LEVELS))
+    return QuantParams(scale, np.uint8(zero))
+
+
+def chosen_range(seen: Range | Histogram, method: Method, percentile: float = 99.999) -> tuple[float, float]:
+    """Return the range to quantize, inside the range that was seen.
+
+    Args:
+        seen: What calibration remembered.
+        method: ``minmax`` takes all of it; ``percentile`` leaves out (100 - p) % of the mass at each end that needs it;
+            ``mse`` minimises the expected squared error of rounding and clipping; ``entropy`` minimises the
+            Kullback-Leibler divergence between the values and their quantized form (Migacz, "8-bit inference with
+            TensorRT", GTC 2017).
+        percentile: For ``percentile``.
+    """
+    if isinstance(seen, Range):
+        return (seen.low, seen.high) if seen.count else (0.0, 0.0)
+    full = seen.range
+    if not full.count or seen.exponent is None or method is Method.MINMAX:
+        return (full.low, full.high) if full.count else (0.0, 0.0)
+    if method is Method.PERCENTILE:
+        return _percentile_range(seen, percentile)
+    if method is Method.MSE:
+        return _mse_range(seen)
+    return _entropy_range(seen)
+
+
+def _percentile_range(seen: Histogram, percentile: float) -> tuple[float, float]:
+    mass = np.cumsum(seen.counts) / seen.counts.sum()
+    centers = seen.centers()
+    tail = 1 - percentile / 100
+    low = centers[int(np.searchsorted(mass, tail))] - seen.bin_width / 2
+    high = centers[min(int(np.searchsorted(mass, 1 - tail)), BINS - 1)] + seen.bin_width / 2
+    return max(low, seen.range.low), min(high, seen.range.high)
+
+
+def _candidates(seen: Histogram, steps: int = 48) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return ranges to try: the seen one, shrunk at either end and at both."""
+    factors = np.linspace(1.0, 0.25, steps)
+    low, high = min(seen.range.low, 0.0), max(seen.range.high, 0.0)
+    if low >= 0.0 or high <= 0.0:
+        return low * factors, high * factors
+    coarse = np.linspace(1.0, 0.25, 16)
+    lows, highs = np.meshgrid(low * coarse, high * coarse)
+    return lows.ravel(), highs.ravel()
+
+
+def _mse_range(seen: Histogram) -> tuple[float, float]:
+    lows, highs = _candidates(seen)
+    occupied = seen.counts > 0
+    occupied[BINS // 2] = False  # zeros have a code of their own and are never rounded; a Relu makes most of them
+    x = seen.centers()[occupied]
+    counts = seen.counts[occupied].astype(np.float64)
+    best, chosen = np.inf, (seen.range.low, seen.range.high)
+    for low, high in zip(lows, highs, strict=True):
+        step = (high - low) / LEVELS
+        if step <= 0:
+            continue
+        outside = x - np.clip(x, low, high)
+        error = float(counts @ np.square(outside)) + step * step / 12 * float(counts[outside == 0].sum())
+        if error < best:
+            best, chosen = error, (float(low), float(high))
+    return chosen
+
+
+def _entropy_range(seen: Histogram) -> tuple[float, float]:
+    lows, highs = _candidates(seen)
+    centers = seen.centers()
+    counts = seen.counts.astype(np.float64)
+    counts[BINS // 2] = 0  # zeros, as above
+    best, chosen = np.inf, (seen.range.low, seen.range.high)
+    for low, high in zip(lows, highs, strict=True):
+        if high <= low:
+            continue
+        code = np.clip(np.rint((centers - low) / (high - low) * LEVELS), 0, LEVELS).astype(np.int64)
+        inside = (centers >= low) & (centers <= high)
+        clipped = np.where(inside, counts, 0.0)
+        clipped[np.argmax(inside)] += counts[centers < low].sum()
+        clipped[BINS - 1 - int(np.argmax(inside[::-1]))] += counts[centers > high].sum()
+        occupied = inside & (counts > 0)
+        mass = np.bincount(code[inside], np.where(inside, counts, 0.0)[inside], LEVELS + 1)
+        width = np.bincount(code[occupied], minlength=LEVELS + 1)
+        spread = np.zeros_like(counts)
+        spread[occupied] = (mass / np.maximum(width, 1))[code[occupied]]
+        p, q = clipped / clipped.sum(), spread / max(spread.sum(), _TINY)
+        filled = p > 0
+        divergence = float(np.sum(p[filled] * np.log(p[filled] / np.maximum(q[filled], 1e-12))))
+        if divergence < best:
+            best, chosen = divergence, (float(low), float(high))
+    return chosen
+
+
+def quantize_weight(
+    weight: npt.NDArray[Any], axis: int | None, *, bits: int = 8, scale: FloatArray | None = None
+) -> tuple[npt.NDArray[np.int8], FloatArray]:
+    """Quantize symmetrically, one scale per slice along ``axis``, or one in all when ``axis`` is None.
+
+    q = clip(round(w / s), -m, m),  s = max|w| / m,  m = 2^(bits-1) - 1
+    (ONNX QuantizeLinear with zero point 0; restricted range, so -128 is never used).
+
+    Args:
+        weight: (..., C, ...), float; C is the size of ``axis``.
+        axis: Axis that keeps its own scale.
+        bits: 2 to 8.
+        scale: Scales to use instead, float32, shape (C,) or ().
+
+    Returns:
+        q, int8, shape of ``weight``;  s, float32, shape (C,) or (). A slice of zeros gets s = 1.
+    """
+    limit = 2 ** (bits - 1) - 1
+    if scale is None:
+        scale = symmetric_scale(weight, axis, bits=bits)
+    spread = scale if axis is None else _along(scale, axis, weight.ndim)
+    codes = np.rint(weight / spread)
+    np.clip(codes, -limit, limit, out=codes)
+    return codes.astype(np.int8), scale
+
+
+def symmetric_scale(weight: npt.NDArray[Any], axis: int | None, *, bits: int = 8) -> FloatArray:
+    """Return max|w| / (2^(bits-1) - 1) per slice along ``axis``, float32; 1 for a slice that float32 cannot scale."""
+    limit = 2 ** (bits - 1) - 1
+    if axis is None:
+        peak = np.abs(weight).max(initial=0.0)
+    else:
+        others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+        peak = np.abs(weight).max(axis=others, initial=0.0)
+    scale = np.asarray(peak, np.float32) / np.float32(limit)
+    return np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1)).astype(np.float32)
+
+
+def pair_safe_scale(weight: npt.NDArray[Any], axis: int, *, bits: int = 8) -> FloatArray:
+    """Return symmetric scales at which no 16-bit pair sum can saturate, one a slice along ``axis``.
+
+    x86 CPUs without VNNI multiply u8 by s8 two at a time and add each pair in 16 bits (``vpmaddubsw``), which saturates
+    when 255 (a + b) leaves int16: two of one sign must satisfy |a| + |b| <= 128. Widening a row's scale just enough for
+    its worst pair costs far less than giving up a bit of every weight ("reduce range").
+
+    Kernels flatten a row channels-last (kernel position, then input channel) and pair elements 0 and 1, 2 and 3, ...
+
+    Args:
+        weight: (C, K), (K, C) or (C, I, ...), float; C is the size of ``axis``.
+        axis: Output channels.
+        bits: 2 to 8.
+
+    Returns:
+        float32, shape (C,).
+    """
+    scale = symmetric_scale(weight, axis, bits=bits)
+    rows = np.moveaxis(weight, axis, 0)
+    if rows.ndim > 2:
+        rows = np.moveaxis(rows, 1, -1)
+    rows = rows.reshape(rows.shape[0], -1)
+    even = rows.shape[1] // 2 * 2
+    left, right = rows[:, 0:even:2], rows[:, 1:even:2]
+    pair = np.where(left * right > 0, np.abs(left + right), 0)
+    # Both codes may round up: 127 leaves room for that.
+    return np.maximum(scale, (pair.max(axis=1, initial=0) / 127).astype(np.float32))
+
+
+def _along(scale: FloatArray, axis: int, ndim: int) -> FloatArray:
+    shape = [1] * ndim
+    shape[axis % ndim] = scale.size
+    return scale.reshape(shape)

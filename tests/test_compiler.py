@@ -1,0 +1,482 @@
+"""The driver: a request in, files and a report out, or nothing at all."""
+
+import importlib
+import json
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nncomp.compiler import (
+    BudgetMissedError,
+    CompileRequest,
+    compile_model,
+    freeze_defaults,
+    model_digest,
+    model_files,
+)
+from nncomp.data import ArraySource
+from nncomp.errors import (
+    DataError,
+    GateError,
+    ModelError,
+    NncompError,
+    PluginError,
+    RecipeError,
+    ResourceError,
+    UnsupportedError,
+    UsageError,
+)
+from nncomp.ir import Graph
+from nncomp.onnx_io import load, save, to_bytes
+from nncomp.plugins import Registry
+from nncomp.recipe import Recipe, load_recipe
+from nncomp.testing import graph
+
+NET = """
+g (float[N,4] x) => (float[N,3] y)
+<float[4,3] w>
+{
+    [copy] a = Identity (x)
+    [product] y = MatMul (a, w)
+}
+"""
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "thirdparty"))
+    found = Registry()
+    found.load("acme", lambda: importlib.import_module("acme_plugin"), origin="acme 1.0")
+    assert not found.warnings
+    return found
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "net.onnx"
+    save(graph(NET), path)
+    return path
+
+
+def compiled(registry, model, **request):
+    return compile_model(CompileRequest(model=model, **{"target": "acme", **request}), registry)
+
+
+def files_in(folder: Path):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_compilation_writes_model_report_and_lock(registry, model, tmp_path):
+    out = tmp_path / "out"
+    result = compiled(registry, model, out=out)
+    assert files_in(out) == ["model.onnx", "recipe.lock.toml", "report.json"]
+    assert result.files[0] == out / "model.onnx"
+    assert [op.kind for op in load(out / "model.onnx").ops()] == ["MatMul"]
+    report = json.loads((out / "report.json").read_text())
+    assert report == result.report.as_dict()
+    assert report["status"] == "done"
+    assert [entry["spec"] for entry in report["passes"]] == ["drop-identity", "blur"]
+    assert report["before"]["ops"] == 2
+    assert report["after"]["ops"] == 1
+    assert report["files"] == [{"name": "model.onnx", "bytes": (out / "model.onnx").stat().st_size}]
+    assert report["measured"]["latency"]["ratio"] == 2.0
+
+
+def test_the_request_of_a_graph_leaves_it_alone(registry):
+    net = graph(NET)
+    before = to_bytes(net)
+    result = compiled(registry, net)
+    assert result.files == ()
+    assert to_bytes(net) == before
+
+
+def test_the_default_recipe_of_the_target_is_followed_when_none_is_given(registry, model):
+    assert compiled(registry, model, dry_run=True).plan.target == "acme"
+    assert [one.spec for one in compiled(registry, model, dry_run=True).plan.passes] == [
+        "drop-identity",
+        "blur{amount=0.01, skip=[]}",
+    ]
+
+
+def test_a_target_without_a_recipe_asks_for_one(registry, model):
+    with pytest.raises(UsageError) as caught:
+        compiled(registry, model, target="absent")
+    assert caught.value.message == "target 'absent' has no recipe of its own"
+
+
+def test_a_target_without_its_library_is_refused_with_the_pip_line(registry, model):
+    with pytest.raises(UnsupportedError) as caught:
+        compiled(registry, model, target="absent", passes=("nothing",))
+    assert (caught.value.code, caught.value.exit_status) == ("NNC-T001", 4)
+    assert caught.value.hint == "pip install absent"
+
+
+def test_a_recipe_may_be_a_file_a_name_or_an_object(registry, model, tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('target = "acme"\npasses = ["nothing"]\n')
+    for recipe in (path, str(path), Recipe(passes=("nothing",))):
+        assert compiled(registry, model, recipe=recipe, dry_run=True).plan.passes[0].spec == "nothing"
+    assert len(compiled(registry, model, recipe="acme-default", dry_run=True).plan.passes) == 2
+
+
+def test_a_recipe_for_another_target_is_a_contradiction(registry, model, tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('target = "absent"\npasses = ["nothing"]\n')
+    with pytest.raises(RecipeError) as caught:
+        compiled(registry, model, recipe=path)
+    assert caught.value.code == "NNC-R012"
+    assert caught.value.message == "the recipe is for target 'absent', asked for is 'acme'"
+
+
+def test_recipe_and_passes_together_are_refused(registry, model):
+    with pytest.raises(UsageError, match="give a recipe or passes, not both"):
+        compiled(registry, model, recipe="acme-default", passes=("nothing",))
+
+
+def test_a_dry_run_plans_and_writes_nothing(registry, model, tmp_path):
+    result = compiled(registry, model, out=tmp_path / "out", dry_run=True)
+    assert result.report is None
+    assert [(one.effect, one.plugin) for one in result.plan.passes] == [("exact", "acme"), ("lossy", "acme")]
+    assert [one.kind for one in result.plan.findings] == ["Identity", "MatMul"]
+    assert files_in(tmp_path) == ["net.onnx"]
+
+
+def test_the_same_input_gives_the_same_bytes(registry, model, tmp_path):
+    for name in ("a", "b"):
+        compiled(registry, model, out=tmp_path / name)
+    for name in ("model.onnx", "recipe.lock.toml"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("a", "b")]
+    for report in reports:
+        assert report.pop("measured")
+    assert reports[0] == reports[1]
+
+
+def test_neither_lock_nor_report_holds_a_path_or_a_date(registry, model, tmp_path):
+    compiled(registry, model, out=tmp_path / "out")
+    for name in ("recipe.lock.toml", "report.json"):
+        text = (tmp_path / "out" / name).read_text()
+        assert str(tmp_path) not in text
+        assert "202" not in text.replace(model_digest(load(model)), "") or name == "report.json"
+
+
+def test_a_lock_replays_to_the_same_bytes(registry, model, tmp_path):
+    compiled(registry, model, out=tmp_path / "a", seed=5, passes=("blur{amount=0.5}",))
+    compiled(registry, model, out=tmp_path / "b", recipe=tmp_path / "a" / "recipe.lock.toml")
+    for name in ("model.onnx", "recipe.lock.toml"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    lock = load_recipe(tmp_path / "a" / "recipe.lock.toml")
+    assert lock.passes == ("blur{amount=0.5, skip=[]}",)
+    assert lock.lock.plugins == {"acme": "acme 1.0"}
+    assert lock.lock.model == model_digest(load(model))
+
+
+def test_a_lock_for_another_model_or_version_warns(registry, model, tmp_path):
+    compiled(registry, model, out=tmp_path / "a")
+    lock = tmp_path / "a" / "recipe.lock.toml"
+    lock.write_text(lock.read_text().replace('nncomp = "', 'nncomp = "9').replace('model = "', 'model = "0'))
+    report = compiled(registry, model, recipe=lock).report
+    assert [one.code for one in report.warnings] == ["NNC-W060", "NNC-W062"]
+
+
+def test_the_model_says_what_made_it(registry, model, tmp_path):
+    compiled(registry, model, out=tmp_path / "out", passes=("blur",))
+    metadata = load(tmp_path / "out" / "model.onnx").info.metadata
+    assert metadata["nncomp.recipe"] == "blur{amount=0.01, skip=[]}"
+    assert metadata["nncomp.version"]
+
+
+# ------------------------------------------------------------------ data, accuracy, budget
+
+
+def arrays(net: Graph, count=6):
+    rng = np.random.default_rng(0)
+    return ArraySource({"x": rng.standard_normal((count, 4)).astype(np.float32)}, net)
+
+
+def test_without_data_the_result_is_compared_on_random_inputs(registry, model):
+    found = compiled(registry, model).report.accuracy
+    assert (found.source, found.runs) == ("random inputs", 1)
+    assert found.sqnr_db == pytest.approx(40, abs=0.01)  # 1 percent off: 20 log10(100)
+
+
+def test_with_data_every_sample_counts(registry, model):
+    net = load(model)
+    found = compiled(registry, net, data=arrays(net)).report.accuracy
+    assert (found.source, found.runs) == ("calibration samples", 6)
+    assert found.agreement == 1.0
+
+
+def test_labels_give_accuracy_before_and_after(registry, model):
+    net = load(model)
+    data = arrays(net)
+    weights = np.asarray(net.find("w").const.numpy())
+    classes = np.array([int((feeds["x"] @ weights).argmax()) for feeds in data])
+    classes[0] = (classes[0] + 1) % 3
+    report = compiled(registry, net, data=data, labels=classes, budget={"max_drop": 0.1}).report
+    assert report.accuracy.before == report.accuracy.after == pytest.approx(5 / 6)
+    assert report.as_dict()["accuracy"]["drop"] == 0.0
+
+
+def test_held_out_samples_and_labels_are_found_beside_the_calibration_samples(registry, model, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x_calibration=x[:2], x_evaluation=x[2:], y_evaluation=np.zeros(3, np.int64))
+    found = compiled(registry, model, data=str(tmp_path / "d.npz")).report.accuracy
+    assert (found.source, found.runs, found.labelled) == ("held-out samples", 3, 3)
+
+
+def test_a_recipe_finds_its_data_beside_itself(registry, model, tmp_path, monkeypatch):
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    np.savez(folder / "d.npz", x=np.ones((3, 4), np.float32))
+    (folder / "r.toml").write_text('passes = ["nothing"]\n[data]\npath = "d.npz"\nlimit = 2\n')
+    result = compiled(registry, model, recipe=folder / "r.toml")
+    assert result.report.accuracy.runs == 2
+    assert "limit = 2" in result.lock
+    assert "d.npz" not in result.lock
+
+
+def test_a_recipe_cannot_name_code(registry, model, tmp_path):
+    (tmp_path / "r.toml").write_text('passes = ["nothing"]\n[data]\npath = "os:getcwd"\n')
+    with pytest.raises(DataError, match="is Python code, which a recipe cannot name"):
+        compiled(registry, model, recipe=tmp_path / "r.toml")
+
+
+def test_a_missed_budget_keeps_the_result_as_rejected(registry, model, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(BudgetMissedError) as caught:
+        compiled(registry, model, out=out, budget={"min_sqnr_db": 60.0})
+    error = caught.value
+    assert (error.code, error.exit_status) == ("NNC-G004", 5)
+    assert error.message == "the budget is missed: SQNR is 40 dB, expected at least 60 dB"
+    assert files_in(out) == ["model.rejected.onnx", "report.rejected.json"]
+    assert error.result.report.status == "rejected"
+    assert json.loads((out / "report.rejected.json").read_text())["budget"]["missed"]
+
+
+def test_a_rejected_result_leaves_an_accepted_one_alone_and_an_accepted_one_replaces_it(registry, model, tmp_path):
+    out = tmp_path / "out"
+    compiled(registry, model, out=out)
+    accepted = (out / "model.onnx").read_bytes()
+    with pytest.raises(BudgetMissedError):
+        compiled(registry, model, out=out, passes=("blur{amount=0.9}",), budget={"min_sqnr_db": 60.0})
+    assert (out / "model.onnx").read_bytes() == accepted
+    assert "model.rejected.onnx" in files_in(out)
+    compiled(registry, model, out=out)
+    assert files_in(out) == ["model.onnx", "recipe.lock.toml", "report.json"]
+
+
+def test_a_limit_on_the_drop_of_accuracy_needs_labels(registry, model):
+    with pytest.raises(RecipeError) as caught:
+        compiled(registry, model, budget={"max_drop": 0.01})
+    assert caught.value.code == "NNC-R012"
+
+
+def test_warnings_are_reported_and_strict_refuses_them(registry, model, tmp_path):
+    report = compiled(registry, model, passes=("warner",)).report
+    assert [(one.code, one.message) for one in report.warnings] == [("NNC-W030", "warner at 'w': this weight is odd")]
+    with pytest.raises(ModelError) as caught:
+        compiled(registry, model, passes=("warner",), strict=True, out=tmp_path / "out")
+    assert (caught.value.code, caught.value.exit_status) == ("NNC-W030", 3)
+    assert caught.value.message == "--strict: 1 warnings, the first: warner at 'w': this weight is odd"
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------ passes that fail
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "code", "message"),
+    [
+        ("liar", GateError, "NNC-G001", "pass 'liar' declares exact, but output 'y' changed by"),
+        ("breaker", PluginError, "NNC-P011", "pass 'breaker' of plugin 'acme' failed: ValueError: acme is broken"),
+        ("dangler", GateError, "NNC-G002", "pass 'dangler' left an invalid graph:"),
+        ("renamer", GateError, "NNC-G003", "pass 'renamer' changed the graph inputs from (x: float[N,4]) to"),
+        ("quitter", PluginError, "NNC-P011", "pass 'quitter' of plugin 'acme' failed: SystemExit: 3"),
+        ("hungry", MemoryError, "", ""),
+        ("interrupted", KeyboardInterrupt, "", ""),
+    ],
+)
+def test_a_failing_pass_leaves_the_destination_alone_and_names_itself(registry, model, tmp_path, name, error, code, message):
+    out = tmp_path / "out"
+    compiled(registry, model, out=out)
+    before = {path: (out / path).read_bytes() for path in files_in(out)}
+    with pytest.raises(error) as caught:
+        compiled(registry, model, out=out, passes=(name,))
+    assert {path: (out / path).read_bytes() for path in files_in(out)} == before
+    assert not [path for path in files_in(tmp_path) if ".nncomp-" in path]
+    if isinstance(caught.value, NncompError):
+        assert caught.value.code == code
+        assert caught.value.message.startswith(message)
+        assert caught.value.where.pass_name == name
+
+
+def test_what_replays_a_failed_pass_is_kept_beside_the_output(registry, model, tmp_path):
+    with pytest.raises(GateError) as caught:
+        compiled(registry, model, out=tmp_path / "out", passes=("drop-identity", "liar"))
+    assert files_in(tmp_path / "out.repro") == ["before.onnx", "feeds.npz", "recipe.toml"]
+    assert f"nncomp compile {tmp_path}/out.repro/before.onnx -r {tmp_path}/out.repro/recipe.toml" in caught.value.hint
+    assert [op.kind for op in load(tmp_path / "out.repro" / "before.onnx").ops()] == ["MatMul"]
+    with pytest.raises(GateError):
+        compiled(
+            registry,
+            tmp_path / "out.repro" / "before.onnx",
+            recipe=tmp_path / "out.repro" / "recipe.toml",
+            data=str(tmp_path / "out.repro" / "feeds.npz"),
+        )
+
+
+def test_keep_going_rolls_a_failed_pass_back_and_says_so(registry, model):
+    result = compiled(registry, model, passes=("drop-identity", "breaker", "nothing"), keep_going=True)
+    assert [op.kind for op in result.artifact.graph.ops()] == ["MatMul"]
+    assert [bool(one.error) for one in result.report.passes] == [False, True, False]
+    assert result.report.accuracy.identical
+    assert result.report.warnings[0].code == "NNC-P011"
+
+
+def test_without_a_gate_a_lie_goes_through_and_the_report_says_that_nobody_looked(registry, model):
+    report = compiled(registry, model, passes=("liar",), gate=False).report
+    assert report.as_dict()["gate"] == "off"
+    assert report.passes[0].gate is None
+
+
+def test_what_a_rude_pass_changes_of_the_process_is_put_back(registry, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.random.seed(3)
+    state, error = np.random.get_state()[1].copy(), np.geterr()
+    filters = list(warnings.filters)
+    result = compiled(registry, model, passes=("rude",))
+    assert Path.cwd() == tmp_path
+    assert (np.random.get_state()[1] == state).all()
+    assert np.geterr() == error
+    assert warnings.filters == filters
+    assert result.report.status == "done"
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "acme says hello\nand hello again\n"
+
+
+def test_a_target_that_cannot_take_the_result_is_exit_4(registry):
+    net = graph("g (float[2,3] x) => (float[2,3] y) { y = Softmax (x) }")
+    with pytest.raises(UnsupportedError, match="acme has no softmax"):
+        compiled(registry, net, passes=("nothing",))
+
+
+# ------------------------------------------------------------------ where results go
+
+
+def refused(registry, model, out, **request):
+    with pytest.raises(UsageError) as caught:
+        compiled(registry, model, out=out, **request)
+    assert (caught.value.code, caught.value.exit_status) == ("NNC-R020", 2)
+    return caught.value.message
+
+
+def test_the_input_is_never_overwritten_however_it_is_named(registry, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    path = folder / "model.onnx"
+    save(graph(NET), path)
+    before = path.read_bytes()
+    assert refused(registry, path, folder, force=True) == f"output {str(path)!r} is the input model"
+    link, hard = tmp_path / "link.onnx", tmp_path / "hard.onnx"
+    link.symlink_to(path)
+    os.link(path, hard)
+    for name in (link, hard):
+        assert refused(registry, name, folder, force=True) == f"output {str(path)!r} is the input model"
+    assert path.read_bytes() == before
+
+
+def test_external_data_of_the_input_is_never_overwritten(registry, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    net = graph("g (float[1,512] x) => (float[1,3] y) <float[512,3] w> { y = MatMul (x, w) }")
+    save(net, folder / "model.onnx", protobuf_limit=100)
+    assert model_files(folder / "model.onnx") == [folder / "model.onnx", folder / "model.onnx.data"]
+    (folder / "model.onnx").rename(folder / "net.onnx")
+    refused_message = refused(registry, folder / "net.onnx", folder, force=True)
+    assert refused_message == f"output {str(folder / 'model.onnx.data')!r} is the input model"
+
+
+def test_foreign_files_stay_and_foreign_models_are_not_replaced_without_force(registry, model, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model.onnx").write_bytes(b"precious")
+    (out / "notes.txt").write_text("mine")
+    message = refused(registry, model, out)
+    assert message == f"output {str(out / 'model.onnx')!r} exists, and no compilation wrote it"
+    assert (out / "model.onnx").read_bytes() == b"precious"
+    compiled(registry, model, out=out, force=True)
+    assert load(out / "model.onnx")
+    assert (out / "notes.txt").read_text() == "mine"
+    compiled(registry, model, out=out)  # now it is ours
+
+
+def test_a_file_where_a_folder_should_be_is_refused(registry, model, tmp_path):
+    (tmp_path / "out").write_text("")
+    assert refused(registry, model, tmp_path / "out").endswith("is a file, expected a folder")
+    assert refused(registry, model, tmp_path / "new.onnx").endswith("looks like a file, expected a folder")
+
+
+def test_a_disk_that_refuses_any_write_leaves_nothing_behind(registry, model, tmp_path, monkeypatch):
+    import nncomp.onnx_io.files as files
+
+    out = tmp_path / "out"
+    compiled(registry, model, out=out)
+    before = {path: (out / path).read_bytes() for path in files_in(out)}
+    write = files._write_chunks
+    for failing in range(10):
+        count = iter(range(100))
+
+        def refuse(file, chunks, *, count=count, failing=failing):
+            if next(count) == failing:
+                raise OSError(28, "No space left on device")
+            write(file, chunks)
+
+        monkeypatch.setattr(files, "_write_chunks", refuse)
+        try:
+            compiled(registry, model, out=out, passes=("blur{amount=0.5}",))
+            break
+        except ResourceError as error:
+            assert (error.code, error.exit_status) == ("NNC-E001", 6)
+        assert {path: (out / path).read_bytes() for path in files_in(out)} == before
+        assert files_in(tmp_path) == ["net.onnx", "out", *(f"out/{name}" for name in before)]
+    else:
+        pytest.fail("no run got through")
+    assert failing == 3  # model, report, lock
+
+
+def test_a_failed_first_run_does_not_leave_folders(registry, model, tmp_path, monkeypatch):
+    import nncomp.onnx_io.files as files
+
+    def refuse(file, chunks):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "_write_chunks", refuse)
+    with pytest.raises(ResourceError, match="No space left on device"):
+        compiled(registry, model, out=tmp_path / "deep" / "er" / "out")
+    assert files_in(tmp_path) == ["net.onnx"]
+
+
+# ------------------------------------------------------------------ freeze, digest
+
+
+def test_freeze_makes_constants_of_inputs_with_defaults():
+    net = graph("g (float[1,2] x, float[2] b = {1.0, 2.0}) => (float[1,2] y) { y = Add (x, b) }")
+    assert freeze_defaults(net) == 1
+    assert [value.name for value in net.inputs] == ["x"]
+    assert net.find("b").is_constant
+    assert freeze_defaults(net) == 0
+
+
+def test_the_digest_follows_weights_and_not_the_place_they_are_stored(tmp_path):
+    net = graph(NET)
+    save(net, tmp_path / "a.onnx")
+    save(net, tmp_path / "b.onnx", protobuf_limit=100)
+    other = graph(NET, seed=1)
+    assert model_digest(load(tmp_path / "a.onnx")) == model_digest(load(tmp_path / "b.onnx")) == model_digest(net)
+    assert model_digest(other) != model_digest(net)
