@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import repeat
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,8 @@ from nncomp.errors import GateError, NncompError, UnsupportedError, Where
 from nncomp.ir import Graph, TensorType, Value
 from nncomp.passes import Effect
 from nncomp.runtime import Feeds, RuntimeFailure, Session, random_feeds
+
+Array: TypeAlias = npt.NDArray[Any]
 
 REASSOCIATION_LIMIT: Final = 1e-5
 """Relative error (L2) that changing the order of float32 sums may cost."""
@@ -92,15 +96,15 @@ class Gate:
             return ""
         wanted = [value.name for value in shared]
         try:
-            feeds = self._inputs(before)[:1]
-            a = [Session(before, outputs=wanted).run(feed) for feed in feeds]
-            b = [Session(after, outputs=wanted).run(feed) for feed in feeds]
+            old, new = Session(before, outputs=wanted), Session(after, outputs=wanted)
+            for feed in self._inputs(before):
+                a, b = old.run(feed), new.run(feed)
+                for value in shared:
+                    one = compare([{value.name: a[value.name]}], [{value.name: b[value.name]}])
+                    if not one.identical and (effect is Effect.EXACT or one.relative > REASSOCIATION_LIMIT):
+                        return value.producer.label if value.producer is not None else value.name
         except NncompError:
-            return ""
-        for value in shared:
-            one = compare([{value.name: run[value.name]} for run in a], [{value.name: run[value.name]} for run in b])
-            if not one.identical and (effect is Effect.EXACT or one.relative > REASSOCIATION_LIMIT):
-                return value.producer.label if value.producer is not None else value.name
+            pass
         return ""
 
     def feeds(self, graph: Graph) -> list[Feeds]:
@@ -132,14 +136,13 @@ class Gate:
 
 
 def compare(expected: Sequence[Mapping[str, Any]], got: Sequence[Mapping[str, Any]]) -> Deviation:
-    """Compare outputs sample by sample; see :class:`Deviation`. Sequences and maps count by equality."""
+    """Compare outputs sample by sample; see :class:`Deviation`. Sequences and maps count element by element."""
     identical = True
     worst, worst_output = 0.0, ""
     signal = noise = 0.0
     cosines: list[float] = []
     for a_run, b_run in zip(expected, got, strict=True):
-        for name, a_value in a_run.items():
-            a, b = np.asarray(a_value), np.asarray(b_run[name])
+        for name, a, b in _pairs(a_run, b_run):
             same = _identical(a, b)
             identical &= same
             error = 0.0
@@ -152,7 +155,7 @@ def compare(expected: Sequence[Mapping[str, Any]], got: Sequence[Mapping[str, An
                 cosines.append(cosine)
             if error > worst or not worst_output:
                 worst, worst_output = error, name
-    sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
+    sqnr = 10 * (math.log10(max(signal, 1e-300)) - math.log10(noise)) if noise else float("inf")
     return Deviation(identical, worst, sqnr, float(np.mean(cosines)) if cosines else 1.0, worst_output)
 
 
@@ -194,15 +197,35 @@ def _comparable(graph: Graph) -> list[Value]:
     ]
 
 
-def _identical(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+def _pairs(a_run: Mapping[str, Any], b_run: Mapping[str, Any]) -> Iterator[tuple[str, Array, Array]]:
+    """Yield the arrays of two results side by side; of results with other elements, the numbers of elements."""
+    for name, value in a_run.items():
+        a, b = _arrays(value), _arrays(b_run[name])
+        if len(a) != len(b):
+            a, b = [np.array(len(a))], [np.array(len(b))]
+        yield from zip(repeat(name), a, b)
+
+
+def _arrays(value: Any) -> list[Array]:
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        return [array for item in value for array in _arrays(item)]
+    return [] if value is None else [np.asarray(value)]
+
+
+def _identical(a: Array, b: Array) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    if a.dtype.kind in "fc":
-        return bool(np.array_equal(a, b, equal_nan=True))
-    return bool(np.array_equal(a, b))
+    if a.dtype.kind not in "fc":
+        return bool(np.array_equal(a, b))
+    signs = np.signbit(a.real) == np.signbit(b.real)
+    if a.dtype.kind == "c":
+        signs &= np.signbit(a.imag) == np.signbit(b.imag)
+    return bool((((a == b) & signs) | (np.isnan(a) & np.isnan(b))).all())
 
 
-def _distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float, float, float]:
+def _distance(a: Array, b: Array) -> tuple[float, float, float, float]:
     """Return (relative error, power of a, power of the difference, cosine)."""
     if a.shape != b.shape or a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
         return float("inf"), 0.0, float("inf"), 0.0

@@ -45,9 +45,16 @@ def infer_types(
 
 
 def inferred_types(
-    graph: Graph, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None
+    graph: Graph, *, input_shapes: Mapping[str, tuple[int, ...]] | None = None, declared: bool = True
 ) -> dict[Value, Type]:
-    """Return what onnx's shape inference finds for op outputs of the outermost graph and its bodies."""
+    """Return what onnx's shape inference finds for op outputs of the outermost graph and its bodies.
+
+    Args:
+        graph: A model's own graph.
+        input_shapes: Sizes to assume for graph inputs, by name.
+        declared: Start from the known types of all values. False: from those of graph inputs and constants only, for who
+            must not rely on what a file says about values inside.
+    """
     weights: list[tuple[str, Tensor]] = []
 
     def as_input(tensor: Tensor, name: str) -> TensorProto:
@@ -57,6 +64,8 @@ def inferred_types(
         return TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
 
     model = graph_to_proto(graph, write_tensor=as_input)
+    if not declared:
+        _forget_declared(model.graph, outermost=True)
     _move_weights_to_inputs(model, {name for name, _ in weights})
     _forget_defaults(model.graph)
     for item in model.graph.input:
@@ -96,6 +105,16 @@ def _move_weights_to_inputs(model: onnx.ModelProto, names: set[str]) -> None:
 
     if names:
         move(model.graph)
+
+
+def _forget_declared(proto: onnx.GraphProto, *, outermost: bool) -> None:
+    del proto.value_info[:]
+    for item in (*proto.output, *(() if outermost else proto.input)):
+        item.ClearField("type")
+    for node in proto.node:
+        for attr in node.attribute:
+            for body in (attr.g, *attr.graphs) if attr.type in (5, 10) else ():
+                _forget_declared(body, outermost=False)
 
 
 def _forget_defaults(proto: onnx.GraphProto) -> None:
@@ -146,5 +165,3 @@ def _apply_table_rules(graph: Graph, ops: OpTable) -> None:
         for value, type_ in zip(op.outputs, row.infer(op), strict=False):
             if type_ is not None and value.name:
                 part.set_type(value, merged_type(value.type, type_))
-
-

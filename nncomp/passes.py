@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from abc import abstractmethod
 from collections import Counter
@@ -61,7 +62,7 @@ class Pass(BaseModel):
         """Change ``graph``."""
 
     def objection(self, target: Capabilities | None) -> str:
-        """Return why this pass, with its options, makes no sense for ``target``; asked before any work, "" if it does."""
+        """Return why this pass with its options makes no sense for ``target``, "" if it does; asked before any work."""
         del target
         return ""
 
@@ -90,7 +91,12 @@ class Pass(BaseModel):
 
 def inline_table(values: Mapping[str, object]) -> str:
     """Return ``values`` as a TOML inline table; None entries, which TOML cannot write, are left out."""
-    return "{" + ", ".join(f"{key}={_toml(value)}" for key, value in values.items() if value is not None) + "}"
+    return "{" + ", ".join(f"{_key(key)}={_toml(value)}" for key, value in values.items() if value is not None) + "}"
+
+
+def toml_text(text: str) -> str:
+    """Return ``text`` as a TOML basic string."""
+    return '"' + text.translate(_TOML_ESCAPES) + '"'
 
 
 def parse_spec(text: str, *, where: Where | None = None) -> tuple[str, dict[str, object]]:
@@ -104,7 +110,9 @@ def parse_spec(text: str, *, where: Where | None = None) -> tuple[str, dict[str,
     if not brace:
         return name, {}
     try:
-        options = tomllib.loads("options = " + text.strip()[text.strip().index("{") :])["options"]
+        table = tomllib.loads("options = " + text.strip()[text.strip().index("{") :])
+        if len(table) > 1:
+            raise tomllib.TOMLDecodeError("text behind the closing brace")
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(
             f"pass {text!r} is not of the form name{{key=value, ...}}: {str(error).partition(' (at ')[0]}",
@@ -112,7 +120,7 @@ def parse_spec(text: str, *, where: Where | None = None) -> tuple[str, dict[str,
             where=where,
             hint='text goes in quotes, as in quantize{method="mse"}',
         ) from None
-    return name, options
+    return name, table["options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +210,22 @@ def counted(notes: Sequence[Note]) -> list[tuple[Note, int]]:
     return [(first[key], count) for key, count in counts.most_common()]
 
 
-_TOML_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"})
+_CONTROL_CHARACTERS: Final = (*range(0x20), 0x7F)  # TOML takes none of them as it is
+_TOML_ESCAPES: Final = str.maketrans(
+    {**{code: f"\\u{code:04x}" for code in _CONTROL_CHARACTERS}, "\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
+)
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else toml_text(key)
 
 
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + value.translate(_TOML_ESCAPES) + '"'
+        return toml_text(value)
     if isinstance(value, Mapping):
         return inline_table(value)
     if isinstance(value, Sequence):

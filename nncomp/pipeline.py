@@ -10,13 +10,22 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from nncomp.errors import GateError, ModelError, NncompError, PluginError, RecipeError, Where
+from nncomp.errors import (
+    GateError,
+    ModelError,
+    NncompError,
+    PluginError,
+    RecipeError,
+    ResourceError,
+    UnsupportedError,
+    Where,
+)
 from nncomp.gate import Gate, GateResult, check_interface
 from nncomp.infer import infer_types
 from nncomp.ir import Graph
 from nncomp.isolation import isolated
 from nncomp.onnx_io import save, write_atomically
-from nncomp.passes import Context, Effect, Note, Pass
+from nncomp.passes import Context, Effect, Note, Pass, toml_text
 from nncomp.verify import verify
 
 
@@ -189,16 +198,21 @@ class Pipeline:
     def _explain(self, failure: NncompError, step: Pass, before: Graph) -> None:
         if self.reproducer is None or not isinstance(failure, GateError | PluginError):
             return
-        command = self._write_reproducer(step, before, self.reproducer)
-        failure.hint = f"{failure.hint}; replay: {command}" if failure.hint else f"replay: {command}"
+        try:
+            note = f"replay: {self._write_reproducer(step, before, self.reproducer)}"
+        except ResourceError as error:
+            note = f"no reproducer: {error.message}"
+        failure.hint = f"{failure.hint}; {note}" if failure.hint else note
 
     def _write_reproducer(self, step: Pass, before: Graph, folder: Path) -> str:
         save(before, folder / "before.onnx")
-        recipe = f"passes = ['{step.spec}']\n" if "'" not in step.spec else f'passes = ["""{step.spec}"""]\n'
-        write_atomically(folder / "recipe.toml", [recipe.encode()])
+        write_atomically(folder / "recipe.toml", [f"passes = [{toml_text(step.spec)}]\n".encode()])
         command = f"nncomp compile {folder}/before.onnx -r {folder}/recipe.toml -o {folder}/out"
-        if self.gate is not None and not self.gate.skipped:
-            feeds = self.gate.feeds(before)
+        try:
+            feeds = self.gate.feeds(before) if self.gate is not None else []
+        except UnsupportedError:  # inputs that cannot be made up: the gate compared nothing
+            feeds = []
+        if feeds:
             _save_feeds(feeds, folder / "feeds.npz")
             command += f" --data {folder}/feeds.npz"
         return command

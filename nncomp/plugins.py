@@ -10,6 +10,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -83,7 +84,7 @@ class Registry:
             origin = f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
             registry.load(point.name, point.load, origin=origin)
         for module in extra:
-            registry.load(module, lambda module=module: importlib.import_module(module), origin=f"--plugin {module}")
+            registry.load(module, partial(importlib.import_module, module), origin=f"--plugin {module}")
         return registry
 
     def load(self, name: str, load: Callable[[], object], *, origin: str = "") -> None:
@@ -133,9 +134,7 @@ class Registry:
             names = ", ".join(repr(state.name) for state in broken)
             hints.append(f"plugin {names} failed to load and might provide it: see `nncomp plugins`")
             if not near:
-                raise PluginError(
-                    f"unknown {sort} {name!r}", code=broken[0].code or "NNC-P001", hint="; ".join(hints)
-                )
+                raise PluginError(f"unknown {sort} {name!r}", code=broken[0].code or "NNC-P001", hint="; ".join(hints))
         raise RecipeError(f"unknown {sort} {name!r}", hint="; ".join(hints))
 
     def _commit(self, name: str, origin: str, found: _Found) -> None:

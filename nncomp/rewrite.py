@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from nncomp.ir import Graph, Op, Value
 from nncomp.passes import Context
 
-_MAX_SWEEPS = 64
+_MAX_SWEEPS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Const:
 
 
 @dataclass(frozen=True, slots=True)
-class Optional_:
+class OptionalInput:
     """Matches an input that is not given (bound to None), or what ``inner`` matches."""
 
-    inner: Pattern
+    inner: AnyValue | Const | OpPattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class OpPattern:
     open_ended: bool = False
 
 
-Pattern: TypeAlias = AnyValue | Const | Optional_ | OpPattern
+Pattern: TypeAlias = AnyValue | Const | OptionalInput | OpPattern
 
 
 def any_value(name: str) -> AnyValue:
@@ -93,9 +93,9 @@ def const(name: str, value: float | None = None) -> Const:
     return Const(name, value)
 
 
-def optional(inner: Pattern) -> Optional_:
+def optional(inner: AnyValue | Const | OpPattern) -> OptionalInput:
     """Match an optional input."""
-    return Optional_(inner)
+    return OptionalInput(inner)
 
 
 def op(
@@ -134,6 +134,7 @@ class Match:
     values: dict[str, Value | None] = field(default_factory=dict)
     ops: dict[str, Op] = field(default_factory=dict)
     added: list[Op] = field(default_factory=list)
+    constants: list[Value] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Value:
         value = self.values[name]
@@ -181,7 +182,9 @@ class Match:
         origin = self.values.get(like)
         array = np.asarray(data, order="C")  # ascontiguousarray would make a scalar a vector
         array.flags.writeable = False
-        return self.graph.add_constant(origin.name if origin is not None else like, array)
+        added = self.graph.add_constant(origin.name if origin is not None else like, array)
+        self.constants.append(added)
+        return added
 
     def require_forwardable(self, value: Value) -> Value:
         """Return ``value``, or decline if the root's output cannot simply be replaced by it.
@@ -237,6 +240,8 @@ def rewrite(graph: Graph, rules: Sequence[tuple[Rule, ...]], ctx: Context) -> in
             total += fired
             if not fired:
                 break
+        else:
+            ctx.note("warning", "rewrite", reason=f"rules still fire after {_MAX_SWEEPS} sweeps of {part.name!r}")
         for (name, label), reason in declined.items():
             ctx.note("declined", name, node=label, reason=reason)
     return total
@@ -250,9 +255,7 @@ def matches(graph: Graph, pattern: OpPattern, root: Op, ctx: Context) -> Match |
     return next(_match_op(start, pattern, root), None)
 
 
-def _sweep(
-    graph: Graph, index: Mapping[str, list[Rule]], ctx: Context, declined: dict[tuple[str, str], str]
-) -> int:
+def _sweep(graph: Graph, index: Mapping[str, list[Rule]], ctx: Context, declined: dict[tuple[str, str], str]) -> int:
     fired = 0
     for root in graph.ops():
         for one in index.get(root.kind, ()):
@@ -267,6 +270,7 @@ def _sweep(
             except Rejection as reason:
                 for added in reversed(match.added):
                     graph.remove_unused(added.outputs)
+                graph.remove_unused(match.constants)
                 declined[one.name, label] = str(reason)
                 continue
             _substitute(match, result if isinstance(result, tuple) else (result,))
@@ -295,7 +299,7 @@ def _substitute(match: Match, results: tuple[Value | None, ...]) -> None:
 
 
 def _match(match: Match, pattern: Pattern, value: Value | None) -> Iterator[Match]:
-    if isinstance(pattern, Optional_):
+    if isinstance(pattern, OptionalInput):
         if value is None:
             yield _unbound(match, pattern.inner)
             return

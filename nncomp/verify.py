@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import networkx as nx
 import onnx
 from onnx.defs import OpSchema, SchemaError
 
 from nncomp.errors import ModelError, Where
-from nncomp.ir import CaptureKey, Graph, Op, TensorType
-
-if TYPE_CHECKING:
-    from nncomp.ir import Attribute
+from nncomp.ir import AttributeType, CaptureKey, Graph, Op, TensorType
 
 _VARIADIC: Final = OpSchema.FormalParameterOption.Variadic
 _OPTIONAL: Final = OpSchema.FormalParameterOption.Optional
@@ -102,9 +99,7 @@ def _edges(graph: Graph, op: Op) -> Iterator[ModelError]:
                 f"{op.label!r} reads {value.name!r}, which is not of its graph", code="NNC-M032", where=where
             )
             return
-    expected: set[tuple[object, object]] = {
-        (value, slot) for slot, value in enumerate(op.inputs) if value is not None
-    }
+    expected: set[tuple[object, object]] = {(value, slot) for slot, value in enumerate(op.inputs) if value is not None}
     for name, body in op.bodies.items():
         expected |= {(outer, CaptureKey(name, inner)) for inner, outer in body.captures.items()}
     found = {(value, key) for value, _, key in graph.nx.in_edges(op, keys=True)}
@@ -155,9 +150,9 @@ def _attributes(op: Op, schema: OpSchema, where: Where) -> Iterator[ModelError]:
         if formal is None:
             if op.domain == "":
                 yield ModelError(f"{op.label!r}: {op.kind} has no attribute {name!r}", code="NNC-M035", where=where)
-        elif _type_number(attr) != int(formal.type.value):
+        elif attr.type is not (expected := _attribute_type(formal)):
             yield ModelError(
-                f"{op.label!r}: attribute {name!r} is {attr.type.name}, expected {formal.type.name}",
+                f"{op.label!r}: attribute {name!r} is {attr.type.name}, expected {expected.name}",
                 code="NNC-M035",
                 where=where,
             )
@@ -215,7 +210,6 @@ def _exists_later(op: Op) -> int:
         return 0
 
 
-def _type_number(attr: Attribute) -> int:
-    return int(attr.type.value)
-
-
+def _attribute_type(formal: OpSchema.Attribute) -> AttributeType:
+    number: Any = formal.type  # an enum, whatever onnx's stub says
+    return AttributeType(number.value)

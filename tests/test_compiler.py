@@ -282,7 +282,7 @@ def test_warnings_are_reported_and_strict_refuses_them(registry, model, tmp_path
     with pytest.raises(ModelError) as caught:
         compiled(registry, model, passes=("warner",), strict=True, out=tmp_path / "out")
     assert (caught.value.code, caught.value.exit_status) == ("NNC-W030", 3)
-    assert caught.value.message == "--strict: 1 warnings, the first: warner at 'w': this weight is odd"
+    assert caught.value.message == "--strict: a warning: warner at 'w': this weight is odd"
     assert not (tmp_path / "out").exists()
 
 
@@ -301,7 +301,9 @@ def test_warnings_are_reported_and_strict_refuses_them(registry, model, tmp_path
         ("interrupted", KeyboardInterrupt, "", ""),
     ],
 )
-def test_a_failing_pass_leaves_the_destination_alone_and_names_itself(registry, model, tmp_path, name, error, code, message):
+def test_a_failing_pass_leaves_the_destination_alone_and_names_itself(
+    registry, model, tmp_path, name, error, code, message
+):
     out = tmp_path / "out"
     compiled(registry, model, out=out)
     before = {path: (out / path).read_bytes() for path in files_in(out)}
@@ -480,3 +482,70 @@ def test_the_digest_follows_weights_and_not_the_place_they_are_stored(tmp_path):
     other = graph(NET, seed=1)
     assert model_digest(load(tmp_path / "a.onnx")) == model_digest(load(tmp_path / "b.onnx")) == model_digest(net)
     assert model_digest(other) != model_digest(net)
+
+
+# ------------------------------------------------------------------ what else can go wrong
+
+
+def test_an_invalid_model_is_refused_before_any_pass(registry, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    node = helper.make_node("Relu", ["x"], ["y"], nonsense=1)
+    proto = helper.make_model(helper.make_graph([node], "g", info[:1], info[1:]), ir_version=8)
+    proto.opset_import[0].version = 17
+    onnx.save(proto, tmp_path / "bad.onnx")
+    with pytest.raises(ModelError) as caught:
+        compiled(registry, tmp_path / "bad.onnx", passes=("drop-identity",), out=tmp_path / "out")
+    assert (caught.value.code, caught.value.where.file) == ("NNC-M035", str(tmp_path / "bad.onnx"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("budget", [{"max_drop": 1.0}, {"min_cosine": 2.0}, {"nonsense": 1.0}])
+def test_a_budget_out_of_range_is_a_usage_error(registry, model, budget):
+    with pytest.raises(UsageError, match=f"budget {next(iter(budget))}: "):
+        compiled(registry, model, budget=budget)
+
+
+def test_an_original_that_cannot_be_run_is_compiled_and_the_report_says_what_is_missing(registry, monkeypatch):
+    text = '<ir_version: 10, opset_import: ["": 17, "acme": 1]> g (float[1] x) => (float[1] y) { y = acme.Magic (x) }'
+    from nncomp.targets import Artifact
+
+    class Stub(Artifact):
+        def save(self, folder, *, name="model"):
+            return ()
+
+        def run(self, feeds):
+            raise AssertionError("not to be run")
+
+        def measure(self, feeds, baseline, *, seconds=2.0):
+            raise UnsupportedError("no acme.Magic here")
+
+        def report(self):
+            return {}
+
+    monkeypatch.setattr(registry.targets["acme"], "build", lambda self, graph, ctx: Stub())
+    report = compiled(registry, graph(text), passes=("nothing",)).report
+    assert report.accuracy is None
+    assert report.accuracy_skipped.startswith("the original cannot be run: ")
+    assert report.as_dict()["measured"]["latency_skipped"] == "no acme.Magic here"
+    assert report.before.unpriced == {"acme.Magic": 1}
+
+
+def test_the_folder_that_we_are_in_may_be_the_output(registry, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = compiled(registry, Path("net.onnx"), out=Path("."))
+    assert result.files[0] == Path("model.onnx")
+    with pytest.raises(GateError):
+        compiled(registry, Path("net.onnx"), out=Path("."), passes=("liar",))
+    assert (tmp_path.parent / f"{tmp_path.name}.repro" / "before.onnx").exists()
+
+
+def test_freeze_is_part_of_the_lock(registry, tmp_path):
+    net = graph("g (float[1,2] x, float[2] b = {1.0, 2.0}) => (float[1,2] y) { y = Add (x, b) }")
+    save(net, tmp_path / "net.onnx")
+    compiled(registry, tmp_path / "net.onnx", out=tmp_path / "a", passes=("nothing",), freeze=True)
+    compiled(registry, tmp_path / "net.onnx", out=tmp_path / "b", recipe=tmp_path / "a" / "recipe.lock.toml")
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == (tmp_path / "b" / "model.onnx").read_bytes()
+    assert [value.name for value in load(tmp_path / "b" / "model.onnx").inputs] == ["x"]

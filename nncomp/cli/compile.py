@@ -108,12 +108,10 @@ def compile_(
 ) -> None:
     """Compile a model and compare it with the original."""
     from nncomp.cli.registry import load_registry
-    from nncomp.cli.streams import log_to_stderr
+    from nncomp.cli.streams import shown_log
     from nncomp.compiler import CompileRequest
     from nncomp.errors import UsageError
 
-    if verbose:
-        log_to_stderr()
     if out is None and not dry_run:
         raise UsageError("where to? -o is missing", hint="-o FOLDER, or --dry-run for the plan alone")
     limits = {"max_drop": max_drop, "min_sqnr_db": min_sqnr}
@@ -138,7 +136,8 @@ def compile_(
         keep_going=keep_going,
         strict=strict,
     )
-    run_and_show(request, load_registry(plugin), json=json, explain=explain)
+    with shown_log(verbose=verbose):
+        run_and_show(request, load_registry(plugin), json=json, explain=explain)
 
 
 def run_and_show(request: CompileRequest, registry: Registry, *, json: bool, explain: bool = False) -> CompileResult:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 _LONGEST: Final = 200
@@ -27,13 +28,22 @@ def message(text: str, *, prefix: str = "nncomp: ") -> None:
         print(f"{prefix}{text}", file=sys.stderr, flush=True)
 
 
-def log_to_stderr() -> None:
-    """Show what nncomp logs from level INFO on."""
-    handler = logging.StreamHandler()
+@contextlib.contextmanager
+def shown_log(*, verbose: bool) -> Iterator[None]:
+    """Show on stderr what nncomp logs from level INFO on, if ``verbose``."""
+    if not verbose:
+        yield
+        return
+    logger, handler = logging.getLogger("nncomp"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("nncomp: %(message)s"))
-    logger = logging.getLogger("nncomp")
+    level = logger.level
     logger.setLevel(logging.INFO)
-    logger.handlers = [handler]
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def one_line(text: str) -> str:
@@ -43,11 +53,14 @@ def one_line(text: str) -> str:
 
 def printable(text: str, *, longest: int = _LONGEST) -> str:
     """Return a name from a model as a console may show it: escaped, and cut in the middle when it is too long."""
-    shown = "".join(char if char.isprintable() else _escaped(char) for char in text[: longest * 2])
-    if len(text) <= longest and len(shown) <= longest:
+    if len(text) <= longest and len(shown := _all_escaped(text)) <= longest:
         return shown
     half = longest // 2 - 2
-    return f"{shown[:half]}...{printable(text[-half:], longest=longest)}"
+    return f"{_all_escaped(text[:half])[:half]}...{_all_escaped(text[-half:])[-half:]}"
+
+
+def _all_escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def _escaped(char: str) -> str:

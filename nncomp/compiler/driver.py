@@ -18,13 +18,14 @@ from nncomp.compiler.evaluation import evaluate, missed_budget
 from nncomp.compiler.outputs import LOCK, MODEL, REJECTED, REJECTED_REPORT, REPORT, write_outputs
 from nncomp.compiler.planning import Prepared, prepare
 from nncomp.compiler.request import BudgetMissedError, CompilePlan, CompileRequest, CompileResult
-from nncomp.errors import ModelError, NncompWarning
+from nncomp.errors import ModelError, NncompWarning, UnsupportedError
 from nncomp.gate import Gate
 from nncomp.ir import Graph
 from nncomp.passes import Pass
 from nncomp.pipeline import PassRecord, Pipeline
 from nncomp.plugins import Registry
 from nncomp.report import Report, Resources, Warned, model_facts
+from nncomp.runtime import RuntimeFailure
 from nncomp.targets import Artifact, Measurement
 
 log = logging.getLogger(__name__)
@@ -45,16 +46,15 @@ def compile_model(request: CompileRequest, registry: Registry | None = None) -> 
     with _recorded() as caught:
         prepared = prepare(request, registry)
         log.info("loaded %s: %s", prepared.name, prepared.digest)
-        plan = prepared.plan()
+        plan = prepared.plan(check=request.dry_run)
         if request.dry_run:
             return CompileResult(plan)
         made = _made(prepared)
     made.warnings = _unique([*prepared.warnings, *_of_passes(made.records), *_of_data(prepared), *caught])
     if request.strict and made.warnings:
         first = made.warnings[0]
-        raise ModelError(
-            f"--strict: {len(made.warnings)} warnings, the first: {first.message}", code=first.code or "NNC-W000"
-        )
+        more = f" (and {len(made.warnings) - 1} more)" if len(made.warnings) > 1 else ""
+        raise ModelError(f"--strict: a warning: {first.message}{more}", code=first.code or "NNC-W000")
     return _delivered(prepared, plan, made, started)
 
 
@@ -91,7 +91,7 @@ def _made(prepared: Prepared) -> _Made:
         owners={step.name: prepared.registry.owner("pass", step.name) for step in prepared.passes},
         keep_going=request.keep_going,
         instruments=[_PassLog()],
-        reproducer=request.out.with_name(request.out.name + ".repro") if request.out is not None else None,
+        reproducer=Path(f"{request.out.resolve()}.repro") if request.out is not None else None,
     )
     records = pipeline.run(graph, ctx)
     _sign(graph, prepared.lock_passes())
@@ -100,6 +100,7 @@ def _made(prepared: Prepared) -> _Made:
     shapes = {name: array.shape for name, array in prepared.feeds[0].items()} if prepared.feeds else {}
     log.info("comparing with the original")
     accuracy, skipped = evaluate(prepared, artifact)
+    latency, not_measured = _measured(prepared, artifact)
     report = Report(
         nncomp=__version__,
         status="done",
@@ -119,7 +120,8 @@ def _made(prepared: Prepared) -> _Made:
         target_report=artifact.report(),
         budget={name: limit for name, limit in recipe.budget.model_dump().items() if limit is not None},
         missed=missed_budget(recipe.budget, accuracy),
-        latency=_measured(prepared, artifact),
+        latency=latency,
+        latency_skipped=not_measured,
     )
     return _Made(records, artifact, report, [])
 
@@ -158,11 +160,18 @@ def _sign(graph: Graph, passes: Sequence[str]) -> None:
     graph.set_info(metadata=MappingProxyType(metadata))
 
 
-def _measured(prepared: Prepared, artifact: Artifact) -> Measurement | None:
-    if not (prepared.request.measure and prepared.feeds):
-        return None
+def _measured(prepared: Prepared, artifact: Artifact) -> tuple[Measurement | None, str]:
+    """Return the comparison with the original, or why there is none: the target may not take the original at all."""
+    if not prepared.request.measure:
+        return None, "not asked for"
+    if not prepared.feeds:
+        return None, prepared.feeds_skipped
     prepared.request.progress.step("latency", 0, None)
-    return artifact.measure(prepared.feeds[0], prepared.original, seconds=prepared.request.measure_seconds)
+    try:
+        seconds = prepared.request.measure_seconds
+        return artifact.measure(prepared.feeds[0], prepared.original, seconds=seconds), ""
+    except (UnsupportedError, RuntimeFailure) as error:
+        return None, error.message
 
 
 def _of_passes(records: Sequence[PassRecord]) -> list[Warned]:

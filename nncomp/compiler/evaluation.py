@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from nncomp.compiler.planning import Prepared
-from nncomp.errors import NncompError
+from nncomp.errors import UnsupportedError
 from nncomp.recipe import Budget
 from nncomp.report import Accuracy, compare_runs
-from nncomp.runtime import Session
+from nncomp.runtime import RuntimeFailure, Session
 from nncomp.targets import Artifact
 
 
 def evaluate(prepared: Prepared, artifact: Artifact) -> tuple[Accuracy | None, str]:
     """Return how far ``artifact`` lies from the original, or why nobody knows."""
     data, progress = prepared.data, prepared.request.progress
-    if data.evaluation is None and not prepared.feeds:
+    if not prepared.feeds:
         return None, prepared.feeds_skipped
     total = data.evaluation.size if data.evaluation is not None else len(prepared.feeds)
     samples = data.samples() if data.evaluation is not None else ((feeds, None) for feeds in prepared.feeds)
     try:
         original = Session(prepared.original, threads=prepared.request.threads)
-        found = compare_runs(
-            original.run,
-            artifact.run,
-            samples,
-            source=_source(prepared),
-            step=lambda done: progress.step("accuracy", done, total),
-        )
-    except NncompError as error:
-        if error.code not in ("NNC-T001", "NNC-T002"):
-            raise
+        original.run(prepared.feeds[0])
+    except (RuntimeFailure, UnsupportedError) as error:
         return None, f"the original cannot be run: {error.message}"
+    found = compare_runs(
+        original.run,
+        artifact.run,
+        samples,
+        source=_source(prepared),
+        step=lambda done: progress.step("accuracy", done, total),
+    )
     return found, ""
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+
+from pydantic import ValidationError
 
 from nncomp import __version__
 from nncomp.compiler.datasets import Datasets, data_options, open_datasets
 from nncomp.compiler.loading import freeze_defaults, model_digest, model_files, total_bytes
 from nncomp.compiler.outputs import check_output
 from nncomp.compiler.request import CompilePlan, CompileRequest, PlannedPass
-from nncomp.errors import NncompError, RecipeError, UnsupportedError, UsageError
+from nncomp.errors import ModelError, NncompError, RecipeError, UnsupportedError, UsageError
+from nncomp.infer import infer_types
 from nncomp.ir import Graph
 from nncomp.onnx_io import load
 from nncomp.passes import Context, Pass
@@ -20,6 +23,7 @@ from nncomp.recipe import Budget, Lock, Recipe, build_passes, full_spec, load_re
 from nncomp.report import Warned
 from nncomp.runtime import Feeds, random_feeds
 from nncomp.targets import Target
+from nncomp.verify import verify
 
 DEFAULT_TARGET: Final = "ort"
 
@@ -68,8 +72,8 @@ class Prepared:
             progress=self.request.progress,
         )
 
-    def plan(self) -> CompilePlan:
-        """Return the plan, with what the target says of the model as it is."""
+    def plan(self, *, check: bool) -> CompilePlan:
+        """Return the plan; with ``check``, also what the target says of the model as it is."""
         return CompilePlan(
             model=self.name,
             digest=self.digest,
@@ -80,7 +84,7 @@ class Prepared:
                 for step in self.passes
             ),
             gate=self.recipe.gate.enabled,
-            findings=tuple(self.target.check(self.original, self.context)),
+            findings=tuple(self.target.check(self.original, self.context)) if check else (),
             warnings=tuple(self.warnings),
         )
 
@@ -120,11 +124,11 @@ def prepare(request: CompileRequest, registry: Registry) -> Prepared:
     if target.missing():
         raise UnsupportedError(f"target {target.name!r} lacks its library", code="NNC-T001", hint=target.missing())
     passes = build_passes(recipe, registry, target.capabilities)
-    original, name, files = _model(request)
+    original, name, files = _model(request, registry)
     if request.out is not None:
         check_output(request.out, files, force=request.force)
     digest = model_digest(original)
-    if request.freeze:
+    if recipe.freeze:
         freeze_defaults(original)
     data = open_datasets(request, recipe, original, registry)
     if recipe.budget.max_drop is not None and data.labels is None:
@@ -158,10 +162,23 @@ def _followed(request: CompileRequest, registry: Registry) -> Recipe:
     gate = recipe.gate.model_copy(
         update={"enabled": recipe.gate.enabled and request.gate, "samples": request.gate_samples or recipe.gate.samples}
     )
-    budget = Budget.model_validate({**recipe.budget.model_dump(), **request.budget})
-    seed = recipe.seed if request.seed is None else request.seed
-    source = recipe.source
-    return recipe.model_copy(update={"target": name, "gate": gate, "budget": budget, "seed": seed}).located(source)
+    wishes = {
+        "target": name,
+        "gate": gate,
+        "budget": _budget(request, recipe),
+        "seed": recipe.seed if request.seed is None else request.seed,
+        "freeze": recipe.freeze or request.freeze,
+    }
+    return recipe.model_copy(update=wishes).located(recipe.source)
+
+
+def _budget(request: CompileRequest, recipe: Recipe) -> Budget:
+    try:
+        return Budget.model_validate({**recipe.budget.model_dump(), **request.budget})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"budget {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from None
 
 
 def _given_recipe(request: CompileRequest, registry: Registry) -> Recipe | None:
@@ -178,12 +195,19 @@ def _given_recipe(request: CompileRequest, registry: Registry) -> Recipe | None:
     return load_recipe(path)
 
 
-def _model(request: CompileRequest) -> tuple[Graph, str, list[Path]]:
+def _model(request: CompileRequest, registry: Registry) -> tuple[Graph, str, list[Path]]:
     if isinstance(request.model, Graph):
-        return request.model.clone(), request.model.name, []
-    path = Path(request.model)
-    graph = load(path)
-    return graph, path.name, model_files(path)
+        graph, name, files = request.model.clone(), request.model.name, []
+    else:
+        path = Path(request.model)
+        graph, name, files = load(path), path.name, model_files(path)
+    try:
+        verify(graph)
+        infer_types(graph.clone(), registry.ops)
+    except ModelError as error:
+        error.where = replace(error.where, file=str(files[0]) if files else "")
+        raise
+    return graph, name, files
 
 
 def _first_feeds(prepared: Prepared) -> tuple[list[Feeds], str]:

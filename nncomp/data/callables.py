@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Final
 
-from nncomp.data.feeds import FeedSource, Reader, ReaderSource, digest_of, plugin_errors
+from nncomp.data.feeds import FeedSource, Reader, ReaderSource, digest_of, guarded, plugin_errors
 from nncomp.data.inputs import input_specs, only_input
 from nncomp.data.preprocess import Preprocess
 from nncomp.data.source import DataSource, Numbered
@@ -65,11 +65,12 @@ class FunctionSource(DataSource):
         self._function = target
 
     def __iter__(self) -> Iterator[Feeds]:
-        yield from self._called()
+        for _, feeds in self.numbered():
+            yield feeds
 
     def numbered(self) -> Iterator[Numbered]:
         """Yield feeds with the numbers that the returned source has for them."""
-        yield from self._called().numbered()
+        yield from guarded(self._called().numbered(), self.label)
 
     @property
     def label(self) -> str:

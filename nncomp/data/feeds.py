@@ -44,15 +44,19 @@ class FeedSource(DataSource):
     def __init__(self, items: Iterable[object], graph: Graph, *, label: str = "data") -> None:
         self._items, self._label = items, label
         self._specs = input_specs(graph)
-        self._once = isinstance(items, Iterator)
         self._started = False
 
     def __iter__(self) -> Iterator[Feeds]:
-        if self._once and self._started:
+        if self.once and self._started:
             raise read_before(self._label)
         self._started = True
         for number, item in enumerate(guarded(self._items, self._label)):
             yield as_feeds(item, self._specs, f"{self._label}: sample {number}")
+
+    @property
+    def once(self) -> bool:
+        """True for an iterator."""
+        return isinstance(self._items, Iterator)
 
     @property
     def size(self) -> int | None:
@@ -69,7 +73,7 @@ class FeedSource(DataSource):
 
     def fingerprint(self) -> str:
         """Return a digest of all arrays, "" for an iterator."""
-        return "" if self._once else digest_of(self)
+        return "" if self.once else digest_of(self)
 
 
 class ReaderSource(DataSource):
@@ -89,15 +93,19 @@ class ReaderSource(DataSource):
         self._started = False
 
     def __iter__(self) -> Iterator[Feeds]:
-        rewind = getattr(self._reader, "rewind", None)
         if self._started:
-            if not callable(rewind):
+            if self.once:
                 raise read_before(self._label)
             with plugin_errors(f"{self._label} cannot be rewound"):
-                rewind()
+                self._reader.rewind()  # type: ignore[attr-defined]
         self._started = True
         for number, item in enumerate(guarded(_read(self._reader), self._label)):
             yield as_feeds(item, self._specs, f"{self._label}: sample {number}")
+
+    @property
+    def once(self) -> bool:
+        """True for a reader without ``rewind``."""
+        return not callable(getattr(self._reader, "rewind", None))
 
     @property
     def label(self) -> str:
@@ -106,7 +114,7 @@ class ReaderSource(DataSource):
 
     def fingerprint(self) -> str:
         """Return a digest of all arrays, "" for a reader that cannot be rewound."""
-        return digest_of(self) if callable(getattr(self._reader, "rewind", None)) else ""
+        return "" if self.once else digest_of(self)
 
 
 def as_feeds(item: object, specs: Sequence[InputSpec], what: str) -> Feeds:
@@ -187,11 +195,18 @@ class Foreign(DataSource):
 
     name: ClassVar[str] = "plugin"
 
-    def __init__(self, source: DataSource) -> None:
+    def __init__(self, source: DataSource, graph: Graph) -> None:
         self._source = source
+        self._specs = input_specs(graph)
 
     def __iter__(self) -> Iterator[Feeds]:
-        yield from guarded(self._source, self.label)
+        for number, item in enumerate(guarded(self._source, self.label)):
+            yield as_feeds(item, self._specs, f"{self.label}: sample {number}")
+
+    @property
+    def once(self) -> bool:
+        """What the plugin says."""
+        return self._source.once
 
     @property
     def size(self) -> int | None:

@@ -37,9 +37,10 @@ class Fit:
         unfit = [name for name, spec in specs.items() if not _holds(spec, framed[name])]
         missing = any(spec.name not in feeds for spec in self._specs if not spec.optional)
         shares = {} if unfit else _shares(specs, framed)
-        if unfit or missing or len(specs) < len(feeds) or not _agree(shares, framed):
+        uneven = list(shares) if not _agree(shares, framed) else []
+        if unfit or missing or uneven or len(specs) < len(feeds):
             found = {name: Found(array.dtype, array.shape) for name, array in feeds.items()}
-            raise mismatch(what, self._specs, found, unfit or ([] if missing else shares))
+            raise mismatch(what, self._specs, found, unfit or uneven)
         for name, spec in specs.items():
             if loses_digits(framed[name].dtype, spec):
                 self.rounded.setdefault(name, f"{framed[name].dtype} to {np.dtype(spec.dtype)}")

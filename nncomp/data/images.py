@@ -75,12 +75,13 @@ class ImageSource(DataSource):
                 where=Where(file=str(root)),
                 hint=f"looked for {', '.join(sorted(SUFFIXES))}",
             )
-        self._files = files if limit is None or limit >= len(files) else evenly(files, limit)
+        self._files = files
+        self._chosen = evenly(len(files), len(files) if limit is None else limit)
         self._counts: Counter[str] = Counter()
 
     @property
     def files(self) -> Sequence[Path]:
-        """The images, in order."""
+        """All images of the folder, in order."""
         return self._files
 
     @property
@@ -90,8 +91,8 @@ class ImageSource(DataSource):
 
     @property
     def size(self) -> int:
-        """Number of images."""
-        return len(self._files)
+        """Number of images that are taken."""
+        return len(self._chosen)
 
     @property
     def label(self) -> str:
@@ -125,7 +126,8 @@ class ImageSource(DataSource):
     def numbered(self) -> Iterator[Numbered]:
         """Yield feeds with the place of their image in :attr:`files`."""
         self._counts.clear()
-        for number, path in enumerate(self._files):
+        for number in self._chosen:
+            path = self._files[number]
             try:
                 image, change = decode(path, self._plan.mode)
                 array = self._plan.apply(image, f"image {str(path)!r}")
@@ -138,7 +140,7 @@ class ImageSource(DataSource):
     def fingerprint(self) -> str:
         """Return a digest of the images' relative paths and content, and of the preprocessing."""
         digest = Fingerprint("images", self._preprocess.model_dump_json(), str(self._skip_bad))
-        for path in self._files:
+        for path in (self._files[number] for number in self._chosen):
             digest.text(path.relative_to(self._root).as_posix() if path != self._root else path.name).file(path)
         return digest.digest()
 
@@ -166,9 +168,10 @@ def _refuse(error: OSError) -> None:
     raise data_error(error.filename, f"cannot be read: {error.strerror}", code="NNC-D004")
 
 
-def evenly(files: Sequence[Path], count: int) -> list[Path]:
-    """Return ``count`` of ``files``, evenly spaced."""
-    return [files[index * len(files) // count] for index in range(count)]
+def evenly(total: int, count: int) -> list[int]:
+    """Return ``count`` numbers below ``total``, or all of them, evenly spaced."""
+    count = min(count, total)
+    return [index * total // count for index in range(count)]
 
 
 def decode(path: Path, mode: str) -> tuple[Image, str]:

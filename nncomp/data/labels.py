@@ -97,7 +97,7 @@ def labelled(data: Checked, part: Part, inputs: Iterable[str]) -> Labelled:
     """
     source, found, rows = data.source, None, 0
     if isinstance(source, ImageSource):
-        found, rows = folder_labels(source.root, source.files), source.size
+        found, rows = folder_labels(source.root, source.files), len(source.files)
     elif isinstance(source, NpzSource | FolderSource):
         found, rows = array_labels(source.files, part, inputs), source.rows
     if found is None:

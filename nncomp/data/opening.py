@@ -31,6 +31,7 @@ from nncomp.data.npz import NpzSource
 from nncomp.data.options import DataOptions, resolve_path
 from nncomp.data.preprocess import Preprocess
 from nncomp.data.source import DataSource
+from nncomp.data.spool import Spooled
 from nncomp.data.synthetic import SAMPLES, RandomSource
 from nncomp.errors import DataError, UsageError
 from nncomp.ir import Graph
@@ -85,6 +86,8 @@ def open_data(
         source = _from_path(os.fspath(spec), graph, options, base, allow_code=allow_code)
     if source is None:
         source = from_object(spec, graph, preprocess=options.preprocess)
+    if source.once:
+        source = Spooled(source)
     return Checked(source, graph, limit=limit, batch=batch, strict=strict)
 
 
@@ -117,7 +120,7 @@ def _named(
     if not colon or name not in plugins:
         return None
     with plugin_errors(f"data source {name!r} failed to open"):
-        return Foreign(plugins[name].open(argument, graph))
+        return Foreign(plugins[name].open(argument, graph), graph)
 
 
 def _from_path(spec: str, graph: Graph, options: DataOptions, base: Path | None, *, allow_code: bool) -> DataSource:

@@ -61,6 +61,11 @@ class DataSource(ABC):
             yield (number,), feeds
 
     @property
+    def once(self) -> bool:
+        """True when it can be iterated only once; :func:`nncomp.data.open_data` then keeps what it gives."""
+        return False
+
+    @property
     def size(self) -> int | None:
         """Number of samples, those that will be left out included; None when it is not known beforehand."""
         return None

@@ -19,13 +19,13 @@ AttributeValue: TypeAlias = (
     | bytes
     | Tensor
     | Type
-    | None
     | tuple[int, ...]
     | tuple[float, ...]
     | tuple[str | bytes, ...]
     | tuple[Tensor, ...]
     | tuple[Type, ...]
     | tuple[object, ...]
+    | None
 )
 
 
@@ -33,7 +33,7 @@ AttributeValue: TypeAlias = (
 class Attribute:
     """One attribute.
 
-    Subgraphs are not attribute values but ``op.bodies``; an attribute of type GRAPH(S) does not exist in the IR.
+    Subgraphs are not attribute values but ``op.bodies``; the one attribute of type GRAPHS in the IR is an empty list.
 
     Attributes:
         type: ONNX attribute type.

@@ -19,11 +19,12 @@ import numpy.typing as npt
 from nncomp.ir.attributes import Attribute, attributes
 from nncomp.ir.model import ModelInfo
 from nncomp.ir.nodes import CaptureKey, Op, Use, Value, set_field
-from nncomp.ir.tensors import Tensor, string_tensor, tensor
+from nncomp.ir.tensors import Tensor, tensor
 from nncomp.ir.types import TensorType, Type
 
 Node: TypeAlias = Value | Op
 OutputSpec: TypeAlias = str | tuple[str, Type | None]
+_Neighbours: TypeAlias = Mapping[Node, Mapping[Node, Mapping[int | CaptureKey, object]]]
 
 
 class Graph:
@@ -39,6 +40,9 @@ class Graph:
         self.quantization_annotations: tuple[bytes, ...] = ()
         self._info = info or ModelInfo()
         self._nx: nx.MultiDiGraph[Node] = nx.MultiDiGraph()
+        # The dicts behind networkx's views: a look-up in a view costs four times as much.
+        self._succ: _Neighbours = self._nx._succ  # type: ignore[attr-defined]
+        self._pred: _Neighbours = self._nx._pred  # type: ignore[attr-defined]
         self._inputs: tuple[Value, ...] = ()
         self._outputs: tuple[Value, ...] = ()
         self._captures: dict[Value, Value] = {}
@@ -159,11 +163,11 @@ class Graph:
 
     def uses(self, value: Value) -> tuple[Use, ...]:
         """Return who reads ``value``, in insertion order; being a graph output is not a use."""
-        return tuple(Use(cast(Op, op), key) for op, keys in self._nx._succ[value].items() for key in keys)
+        return tuple(Use(cast(Op, op), key) for op, keys in self._succ[value].items() for key in keys)
 
     def users(self, value: Value) -> tuple[Op, ...]:
         """Return the ops that read ``value``, each once."""
-        return tuple(cast(Op, op) for op in self._nx._succ[value])
+        return tuple(cast(Op, op) for op in self._succ[value])
 
     def is_output(self, value: Value) -> bool:
         """True when ``value`` is a graph output."""
@@ -171,7 +175,7 @@ class Graph:
 
     def single_use(self, value: Value) -> bool:
         """True when exactly one input slot reads ``value`` and it is no graph output."""
-        keys = [key for op_keys in self._nx._succ[value].values() for key in op_keys]
+        keys = [key for op_keys in self._succ[value].values() for key in op_keys]
         return len(keys) == 1 and not self.is_output(value)
 
     def constant(self, value: Value | None) -> Tensor | None:
@@ -390,7 +394,7 @@ class Graph:
             ValueError: an output is read, or is a graph output.
         """
         for value in op.outputs:
-            if self._nx._succ[value] or self.is_output(value):
+            if self._succ[value] or self.is_output(value):
                 raise ValueError(f"{value.name!r}, output of {op.label}, is still in use")
         for value in op.outputs:
             self._drop_value(value)
@@ -404,17 +408,17 @@ class Graph:
         pending = [value for value in values if value is not None]
         while pending:
             value = pending.pop()
-            if value not in self._nx or self._nx._succ[value] or self.is_output(value) or value in self._inputs:
+            if value not in self._nx or self._succ[value] or self.is_output(value) or value in self._inputs:
                 continue
             op = value.producer
             if value in self._captures:
                 self.release(value)
             elif op is None:
                 self._drop_value(value)
-            elif all(not self._nx._succ[out] and not self.is_output(out) for out in op.outputs):
-                pending.extend(cast("dict[Value, object]", self._nx._pred[op]))
+                self._touch()
+            elif all(not self._succ[out] and not self.is_output(out) for out in op.outputs):
+                pending.extend(cast("dict[Value, object]", self._pred[op]))
                 self.remove(op)
-        self._touch()
 
     def drop_output(self, op: Op, slot: int) -> None:
         """Do without an optional output that nobody reads: the last one is cut off, another is skipped.
@@ -423,7 +427,7 @@ class Graph:
             ValueError: it is read, or is a graph output.
         """
         value = op.outputs[slot]
-        if self._nx._succ[value] or self.is_output(value):
+        if self._succ[value] or self.is_output(value):
             raise ValueError(f"{value.name!r}, output of {op.label}, is still in use")
         self._drop_value(value)
         outputs = list(op.outputs)
@@ -438,7 +442,7 @@ class Graph:
 
     def release(self, inner: Value) -> None:
         """In a body, drop a capture that nothing inside reads any more."""
-        if self._nx._succ[inner] or self.is_output(inner):
+        if self._succ[inner] or self.is_output(inner):
             raise ValueError(f"capture {inner.name!r} is still in use")
         outer = self._captures[inner]
         self._drop_value(inner)
@@ -568,7 +572,7 @@ class Graph:
         self._touch()
 
     def _sorted_ops(self) -> tuple[Op, ...]:
-        preds = self._nx._pred
+        preds = self._pred
         done: dict[Op, bool] = {}  # False while its dependencies are being placed
         order: list[Op] = []
         for start in self._nx:
@@ -607,7 +611,8 @@ class Graph:
         copy._inputs = tuple(cast(Value, mapping[value]) for value in self._inputs)
         copy._outputs = tuple(cast(Value, mapping[value]) for value in self._outputs)
         copy._captures = {
-            cast(Value, mapping[inner]): cast(Value, mapping[outer]) for inner, outer in self._captures.items()
+            cast(Value, mapping[inner]): cast(Value, mapping[outer])
+            for inner, outer in self._captures.items()
             if outer in mapping
         }
         copy._next_suffix = dict(self._next_suffix)
@@ -656,10 +661,7 @@ def _plain_constant(dtype: type[np.generic]) -> Callable[[Attribute], Tensor]:
 
 
 def _string_constant(attr: Attribute) -> Tensor:
-    items = attr.value if isinstance(attr.value, tuple) else (attr.value,)
-    data = [item.encode() if isinstance(item, str) else item for item in items]
-    shape = [len(data)] if isinstance(attr.value, tuple) else []
-    return string_tensor(data, shape)
+    return tensor(np.array(attr.value, object))
 
 
 _CONSTANT_FORMS: Mapping[str, Callable[[Attribute], Tensor]] = {

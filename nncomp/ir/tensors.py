@@ -123,8 +123,12 @@ class ArrayTensor:
 
 
 def tensor(data: npt.ArrayLike, dtype: DataType | None = None, *, name: str = "") -> ArrayTensor:
-    """Return a tensor over ``data``, which must not be written to afterwards."""
-    return ArrayTensor(np.asarray(data), dtype, name=name)
+    """Return a tensor over ``data``, which must not be written to afterwards; text becomes bytes, as ONNX keeps it."""
+    array = np.asarray(data)
+    if array.dtype.kind in "OSU":
+        items = [item.encode() if isinstance(item, str) else bytes(item) for item in array.reshape(-1)]
+        return string_tensor(items, array.shape, name=name)
+    return ArrayTensor(array, dtype, name=name)
 
 
 def string_tensor(items: Sequence[bytes], shape: Sequence[int], *, name: str = "", doc: str = "") -> ArrayTensor:

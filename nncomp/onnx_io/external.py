@@ -13,12 +13,18 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from onnx import TensorProto
 
 from nncomp.errors import ModelError, Where
 from nncomp.ir import ArrayTensor, DataType, Tensor
+
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+_MAX_DIGITS: Final = 20  # of an offset or length: 2^64 has as many
 
 
 @dataclass
@@ -32,8 +38,7 @@ class ExternalFiles:
 
     model: Path | None = None
     warnings: list[str] = field(default_factory=list)
-    _maps: dict[Path, np.memmap[tuple[int], np.dtype[np.uint8]] | np.ndarray] = field(default_factory=dict)  # type: ignore[type-arg]
-    _tensors: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
+    _maps: dict[Path, _Bytes] = field(default_factory=dict)
 
     def tensor(self, proto: TensorProto, dtype: DataType, dims: tuple[int, ...]) -> Tensor:
         """Return a tensor over the mapped bytes; ranges that are equal give tensors that share them.
@@ -59,14 +64,15 @@ class ExternalFiles:
                 where=where,
             )
         view = data[offset : offset + needed]
-        aligned = dtype.itemsize >= 1 and offset % int(dtype.itemsize) == 0
-        array = view.view(dtype.numpy()) if aligned else None
-        if array is None:
-            inline = TensorProto(data_type=proto.data_type, dims=dims, raw_data=view.tobytes(), name=proto.name)
-            from nncomp.onnx_io.tensors import tensor_from_proto  # the two formats share their unpacking
+        from nncomp.onnx_io.tensors import tensor_from_proto, tensor_metadata  # the formats share their unpacking
 
+        if dtype.itemsize < 1 or offset % int(dtype.itemsize):
+            inline = TensorProto(data_type=proto.data_type, dims=dims, raw_data=view.tobytes(), name=proto.name)
+            inline.doc_string = proto.doc_string
+            inline.metadata_props.extend(proto.metadata_props)
             return tensor_from_proto(inline, self)
-        return ArrayTensor(array.reshape(dims), dtype, name=proto.name)
+        array = view.view(dtype.numpy()).reshape(dims)
+        return ArrayTensor(array, dtype, name=proto.name, doc=proto.doc_string, metadata=tensor_metadata(proto))
 
     def _contained(self, location: str, tensor: str) -> Path:
         where = Where(tensor=tensor, file=location)
@@ -100,7 +106,7 @@ class ExternalFiles:
             )
         return resolved
 
-    def _mapped(self, path: Path, tensor: str) -> np.ndarray:  # type: ignore[type-arg]
+    def _mapped(self, path: Path, tensor: str) -> _Bytes:
         if path in self._maps:
             return self._maps[path]
         where = Where(tensor=tensor, file=str(path))
@@ -136,9 +142,9 @@ class ExternalFiles:
 
 
 def _number(text: str, key: str, where: Where) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise ModelError(
-            f"external data of tensor {where.tensor!r} has {key} {text!r}, expected a whole number",
+            f"external data of tensor {where.tensor!r} has {key} {text[:40]!r}, expected a whole number",
             code="NNC-M012",
             where=where,
         )

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
-
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
 from nncomp.errors import ModelError, ResourceError, UsageError, Where
 from nncomp.ir import Graph, Tensor
 from nncomp.onnx_io.external import ExternalFiles
 from nncomp.onnx_io.reader import graph_from_proto
-from nncomp.onnx_io.tensors import tensor_to_proto
+from nncomp.onnx_io.tensors import described_tensor, tensor_to_proto
 from nncomp.onnx_io.writer import graph_to_proto
 
 PROTOBUF_LIMIT: Final = 2**31 - 1
@@ -89,7 +88,7 @@ def save(graph: Graph, path: str | os.PathLike[str], *, protobuf_limit: int = PR
         nonlocal offset
         if tensor.nbytes < _EXTERNAL_FROM or tensor.dtype.name == "STRING":
             return tensor_to_proto(tensor, name)
-        proto = TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
+        proto = described_tensor(tensor, name)
         proto.data_location = TensorProto.EXTERNAL
         for key, value in (("location", data_path.name), ("offset", str(offset)), ("length", str(tensor.nbytes))):
             proto.external_data.add(key=key, value=value)
@@ -98,8 +97,9 @@ def save(graph: Graph, path: str | os.PathLike[str], *, protobuf_limit: int = PR
         return proto
 
     model = graph_to_proto(graph, write_tensor=reference)
-    write_atomically(data_path, (_padded(tensor) for tensor in tensors))
-    write_atomically(path, [model.SerializeToString(deterministic=True)])
+    _write_all(
+        {data_path: (_padded(tensor) for tensor in tensors), path: [model.SerializeToString(deterministic=True)]}
+    )
     return (path, data_path)
 
 
@@ -109,21 +109,29 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     Raises:
         ResourceError: the disk refused; nothing is left behind and ``path`` is as before (NNC-E001).
     """
-    temporary = ""
+    _write_all({path: chunks})
+
+
+def _write_all(files: Mapping[Path, Iterable[bytes]]) -> None:
+    """Write several files, and move them into place in this order once all are on the disk."""
+    written: dict[Path, str] = {}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            _write_chunks(file, chunks)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = ""
+        for path, chunks in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, written[path] = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
+            with os.fdopen(handle, "wb") as file:
+                _write_chunks(file, chunks)
+            Path(written[path]).chmod(0o666 & ~_umask())
+        for path in files:
+            Path(written[path]).replace(path)
+            del written[path]
     except OSError as error:
         raise ResourceError(
             f"cannot write {str(path)!r}: {error.strerror or error}", code="NNC-E001", where=Where(file=str(path))
         ) from error
     finally:
-        if temporary:
+        for temporary in written.values():
             Path(temporary).unlink(missing_ok=True)
 
 
@@ -146,26 +154,23 @@ def _padded(tensor: Tensor) -> bytes:
 
 
 def _weights_bytes(graph: Graph) -> int:
-    return sum(value.const.nbytes for part in graph.graphs() for value in part.constants() if value.const is not None)
+    values = [value for part in graph.graphs() for value in part.values()]
+    return sum(tensor.nbytes for value in values for tensor in (value.const, value.default) if tensor is not None)
 
 
 def _read(path: Path) -> bytes:
     where = Where(file=str(path))
     try:
-        status = os.stat(path)
+        status = path.stat()
     except OSError as error:
-        raise ModelError(
-            f"cannot open model {str(path)!r}: {error.strerror}", code="NNC-M006", where=where
-        ) from None
+        raise ModelError(f"cannot open model {str(path)!r}: {error.strerror}", code="NNC-M006", where=where) from None
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise ModelError(f"model {str(path)!r} is {kind}", code="NNC-M006", where=where)
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelError(
-            f"cannot read model {str(path)!r}: {error.strerror}", code="NNC-M006", where=where
-        ) from None
+        raise ModelError(f"cannot read model {str(path)!r}: {error.strerror}", code="NNC-M006", where=where) from None
     if not data:
         raise ModelError(f"model {str(path)!r}: the file is empty", code="NNC-M001", where=where)
     _refuse_other_formats(data, path)
@@ -262,7 +267,8 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 def to_bytes(graph: Graph) -> bytes:
     """Return the model as one message, the same bytes for the same graph."""
-    return graph_to_proto(graph).SerializeToString(deterministic=True)
+    data: bytes = graph_to_proto(graph).SerializeToString(deterministic=True)
+    return data
 
 
 def from_bytes(data: bytes) -> Graph:
@@ -272,5 +278,3 @@ def from_bytes(data: bytes) -> Graph:
         ModelError: as :func:`load`.
     """
     return graph_from_proto(_parse(data, Path("<bytes>")))
-
-

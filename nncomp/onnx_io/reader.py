@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import onnx
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from nncomp.errors import ModelError, Where
 from nncomp.ir import Attribute, AttributeType, Graph, ModelInfo, Op, Tensor, Value
 from nncomp.onnx_io.external import ExternalFiles
-from nncomp.onnx_io.tensors import SparseConstant, tensor_from_proto
+from nncomp.onnx_io.tensors import SparseConstant, tensor_from_proto, tensor_to_proto
 from nncomp.onnx_io.types import type_from_proto
+from nncomp.onnx_io.utf8 import require_utf8
 
 _KNOWN_OPSETS: Final = onnx.defs.onnx_opset_version()
 
@@ -52,14 +53,13 @@ class _Reader:
 
     def read(self) -> None:
         graph, proto = self.graph, self.proto
+        require_utf8(proto.name, proto.doc_string)
         graph.doc = proto.doc_string
         graph.metadata = _metadata(proto.metadata_props, Where(graph=proto.name))
         graph.quantization_annotations = tuple(a.SerializeToString() for a in proto.quantization_annotation)
         self._read_constants_and_inputs()
         outputs = self._declare_outputs()
-        self.graph.insert_all(
-            [self._read_node(node, values) for node, values in zip(proto.node, outputs, strict=True)]
-        )
+        self.graph.insert_all([self._read_node(node, values) for node, values in zip(proto.node, outputs, strict=True)])
         self._read_interface()
 
     def _read_constants_and_inputs(self) -> None:
@@ -71,9 +71,10 @@ class _Reader:
             self._claim(sparse.values.name, data)
             data[sparse.values.name] = _checked_sparse(sparse, self.files)
         for item in self.proto.input:
-            self._refuse_bad_name(item.name)
+            require_utf8(item.name, item.doc_string)
             if item.name in self.values or not item.name:
                 raise self._error(f"graph input {item.name!r} is listed twice", "NNC-M034", tensor=item.name)
+            self._refuse_shadow(item.name)
             value = self.graph.add_input(
                 item.name, type_from_proto(item.type), default=data.pop(item.name, None), doc=item.doc_string
             )
@@ -104,11 +105,13 @@ class _Reader:
         return outputs
 
     def _typed(self, name: str, item: ValueInfoProto) -> Value:
+        require_utf8(item.doc_string)
         return Value(
             name, type_from_proto(item.type), doc=item.doc_string, metadata=_metadata(item.metadata_props, Where())
         )
 
     def _read_node(self, node: NodeProto, outputs: tuple[Value, ...]) -> Op:
+        require_utf8(node.op_type, node.domain, node.overload, node.name, node.doc_string)
         domain = normal_domain(node.domain)
         label = node.name or f"{node.op_type}({node.output[0] if node.output else ''})"
         if not node.op_type:
@@ -119,10 +122,13 @@ class _Reader:
         attrs: dict[str, Attribute] = {}
         bodies: dict[str, Graph] = {}
         for attr in node.attribute:
+            require_utf8(attr.name, attr.doc_string, attr.ref_attr_name, where=Where(node=label))
             if attr.name in attrs or attr.name in bodies:
                 raise self._error(f"attribute {attr.name!r} of {label!r} is given twice", "NNC-M035", node=label)
             if attr.type == AttributeProto.GRAPH:
                 bodies[attr.name] = self._read_body(attr.g)
+            elif attr.type == AttributeProto.GRAPHS and not attr.graphs:
+                attrs[attr.name] = Attribute(AttributeType.GRAPHS, (), doc=attr.doc_string)
             elif attr.type == AttributeProto.GRAPHS:
                 bodies |= {f"{attr.name}[{i}]": self._read_body(g) for i, g in enumerate(attr.graphs)}
             else:
@@ -149,9 +155,12 @@ class _Reader:
     def _resolve(self, name: str, reader: str) -> Value:
         if name in self.values:
             return self.values[name]
+        require_utf8(name)
         outer = None if self.outer is None else self.outer._find_for_body(name)
         if outer is None:
-            raise self._error(f"{reader!r} reads {name!r}, which nothing produces", "NNC-M032", node=reader, tensor=name)
+            raise self._error(
+                f"{reader!r} reads {name!r}, which nothing produces", "NNC-M032", node=reader, tensor=name
+            )
         value = self.graph.declare_capture(outer, name)
         self.values[name] = value
         return value
@@ -176,22 +185,21 @@ class _Reader:
         self.graph.set_outputs(outputs)
 
     def _claim(self, name: str, taken: Mapping[str, object], node: NodeProto | None = None) -> None:
-        self._refuse_bad_name(name)
+        require_utf8(name)
         if name in taken:
             place = node.name or node.op_type if node is not None else ""
             raise self._error(f"two things produce {name!r}", "NNC-M031", node=place, tensor=name)
+        self._refuse_shadow(name)
+
+    def _refuse_shadow(self, name: str) -> None:
         outer = self.outer
         while outer is not None:
             if name in outer.values:
                 raise self._error(f"{name!r} shadows a name of graph {outer.graph.name!r}", "NNC-M033", tensor=name)
             outer = outer.outer
 
-    def _refuse_bad_name(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise self._error("a name is not valid UTF-8", "NNC-M023")
-
-    def _error(self, message: str, code: str, **where: str) -> ModelError:
-        return ModelError(message, code=code, where=Where(graph=self.graph.name, **where))
+    def _error(self, message: str, code: str, *, node: str = "", tensor: str = "") -> ModelError:
+        return ModelError(message, code=code, where=Where(graph=self.graph.name, node=node, tensor=tensor))
 
 
 def attribute_from_proto(attr: AttributeProto, files: ExternalFiles, label: str) -> Attribute:
@@ -214,7 +222,7 @@ def attribute_from_proto(attr: AttributeProto, files: ExternalFiles, label: str)
         case AttributeType.TENSOR:
             value = tensor_from_proto(attr.t, files)
         case AttributeType.SPARSE_TENSOR:
-            value = attr.sparse_tensor
+            value = _sparse_on_its_own(attr.sparse_tensor, files)
         case AttributeType.TYPE_PROTO:
             value = type_from_proto(attr.tp)
         case AttributeType.INTS:
@@ -226,7 +234,7 @@ def attribute_from_proto(attr: AttributeProto, files: ExternalFiles, label: str)
         case AttributeType.TENSORS:
             value = tuple(tensor_from_proto(item, files) for item in attr.tensors)
         case AttributeType.SPARSE_TENSORS:
-            value = tuple(attr.sparse_tensors)
+            value = tuple(_sparse_on_its_own(item, files) for item in attr.sparse_tensors)
         case AttributeType.TYPE_PROTOS:
             value = tuple(type_from_proto(item) for item in attr.type_protos)
         case _:
@@ -251,6 +259,7 @@ def _text(data: bytes) -> str | bytes:
 def _metadata(props: Iterable[onnx.StringStringEntryProto], where: Where) -> Mapping[str, str]:
     items: dict[str, str] = {}
     for prop in props:
+        require_utf8(prop.key, prop.value, where=where)
         if prop.key in items:
             raise ModelError(f"metadata key {prop.key!r} is given twice", code="NNC-M034", where=where)
         items[prop.key] = prop.value
@@ -260,6 +269,7 @@ def _metadata(props: Iterable[onnx.StringStringEntryProto], where: Where) -> Map
 def _set_metadata(value: Value, item: ValueInfoProto) -> None:
     from nncomp.ir.nodes import set_field
 
+    require_utf8(item.doc_string)
     if item.metadata_props:
         set_field(value, "metadata", _metadata(item.metadata_props, Where(tensor=item.name)))
     if item.doc_string:
@@ -269,8 +279,10 @@ def _set_metadata(value: Value, item: ValueInfoProto) -> None:
 def _model_info(model: ModelProto) -> ModelInfo:
     if not 1 <= model.ir_version <= onnx.IR_VERSION:
         raise ModelError(f"IR version {model.ir_version} is unknown", code="NNC-M037")
+    require_utf8(model.producer_name, model.producer_version, model.domain, model.doc_string)
     opsets: dict[str, int] = {}
     for item in model.opset_import:
+        require_utf8(item.domain)
         domain = normal_domain(item.domain)
         if domain in opsets:
             raise ModelError(f"domain {domain or 'ai.onnx'!r} is imported twice", code="NNC-M036")
@@ -279,9 +291,13 @@ def _model_info(model: ModelProto) -> ModelInfo:
         opsets[domain] = item.version
     if not opsets and model.ir_version >= 3:
         raise ModelError("the model imports no opset", code="NNC-M036")
-    functions = {
-        (normal_domain(function.domain), function.name, function.overload): function for function in model.functions
-    }
+    functions: dict[tuple[str, str, str], FunctionProto] = {}
+    for function in model.functions:
+        require_utf8(function.domain, function.name, function.overload)
+        key = (normal_domain(function.domain), function.name, function.overload)
+        if key in functions:
+            raise ModelError(f"function {key[1]!r} of {key[0]!r} is defined twice", code="NNC-M031")
+        functions[key] = function
     _refuse_recursion(functions)
     return ModelInfo(
         ir_version=model.ir_version,
@@ -334,5 +350,14 @@ def _checked_sparse(proto: onnx.SparseTensorProto, files: ExternalFiles) -> Spar
     inside = (linear or tuples) and bool(((indices >= 0) & (indices < limits)).all())
     if not inside:
         raise ModelError(f"sparse tensor {name!r} has indices out of range", code="NNC-M024", where=Where(tensor=name))
-    return SparseConstant(proto, files)
+    return SparseConstant(_sparse_on_its_own(proto, files), files)
 
+
+def _sparse_on_its_own(proto: onnx.SparseTensorProto, files: ExternalFiles) -> onnx.SparseTensorProto:
+    """Return a copy that holds its data itself, wherever the model is written, and holds no part of the message."""
+    own = onnx.SparseTensorProto()
+    own.CopyFrom(proto)
+    for part in (own.values, own.indices):
+        if part.data_location == TensorProto.EXTERNAL:
+            part.CopyFrom(tensor_to_proto(tensor_from_proto(part, files), part.name))
+    return own

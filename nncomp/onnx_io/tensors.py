@@ -1,4 +1,4 @@
-"""TensorProto <-> tensors of the IR: bit-exact for every ONNX type, checked against dims before anything is allocated."""
+"""TensorProto <-> tensors of the IR: bit-exact for every ONNX type, checked against dims before memory is taken."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nncomp.errors import ModelError, Where
 from nncomp.ir import ArrayTensor, DataType, Tensor, string_tensor
 from nncomp.ir.tensors import packed_bytes, unpacked_codes
 from nncomp.onnx_io.external import ExternalFiles
+from nncomp.onnx_io.utf8 import require_utf8
 
 _MAX_ELEMENTS: Final = 2**62
 _FLOAT6: Final = (DataType.FLOAT6E2M3, DataType.FLOAT6E3M2)
@@ -74,6 +75,7 @@ def tensor_from_proto(proto: TensorProto, files: ExternalFiles) -> Tensor:
     Raises:
         ModelError: dims, type and data do not fit together (NNC-M010 to M013, M020 to M022).
     """
+    require_utf8(proto.name, proto.doc_string)
     where = Where(tensor=proto.name)
     dims = checked_dims(proto.dims, where)
     if proto.data_type not in DataType._value2member_map_ or proto.data_type == 0:
@@ -91,15 +93,25 @@ def tensor_from_proto(proto: TensorProto, files: ExternalFiles) -> Tensor:
     if dtype == DataType.STRING:
         if len(proto.string_data) != elements:
             raise _mismatch(proto, f"{len(proto.string_data)} strings", f"{elements}")
-        return string_tensor(list(proto.string_data), dims, name=proto.name, doc=proto.doc_string)
-    array = _raw_array(proto, dtype, elements) if proto.HasField("raw_data") else _typed_array(proto, dtype, elements)
+        array = string_tensor(list(proto.string_data), dims).numpy()
+    elif proto.HasField("raw_data"):
+        array = _raw_array(proto, dtype, elements)
+    else:
+        array = _typed_array(proto, dtype, elements)
     return ArrayTensor(
         array.reshape(dims),
         dtype,
         name=proto.name,
         doc=proto.doc_string,
-        metadata={item.key: item.value for item in proto.metadata_props},
+        metadata=tensor_metadata(proto),
     )
+
+
+def tensor_metadata(proto: TensorProto) -> dict[str, str]:
+    """Return the metadata properties of a tensor."""
+    for item in proto.metadata_props:
+        require_utf8(item.key, item.value, where=Where(tensor=proto.name))
+    return {item.key: item.value for item in proto.metadata_props}
 
 
 def checked_dims(dims: Sequence[int], where: Where) -> tuple[int, ...]:
@@ -110,19 +122,29 @@ def checked_dims(dims: Sequence[int], where: Where) -> tuple[int, ...]:
     """
     sizes = tuple(int(dim) for dim in dims)
     if any(size < 0 for size in sizes):
-        raise ModelError(f"tensor {where.tensor!r} has a negative dimension: {list(sizes)}", code="NNC-M020", where=where)
+        raise ModelError(
+            f"tensor {where.tensor!r} has a negative dimension: {list(sizes)}", code="NNC-M020", where=where
+        )
     if math.prod(sizes) > _MAX_ELEMENTS:
-        raise ModelError(f"tensor {where.tensor!r} has impossible dimensions: {list(sizes)}", code="NNC-M020", where=where)
+        raise ModelError(
+            f"tensor {where.tensor!r} has impossible dimensions: {list(sizes)}", code="NNC-M020", where=where
+        )
     return sizes
 
 
-def tensor_to_proto(tensor: Tensor, name: str) -> TensorProto:
-    """Return a TensorProto that holds the data itself."""
+def described_tensor(tensor: Tensor, name: str) -> TensorProto:
+    """Return a TensorProto with all but the data."""
     proto = TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
     if tensor.doc:
         proto.doc_string = tensor.doc
     for key, value in tensor.metadata.items():
         proto.metadata_props.add(key=key, value=value)
+    return proto
+
+
+def tensor_to_proto(tensor: Tensor, name: str) -> TensorProto:
+    """Return a TensorProto that holds the data itself."""
+    proto = described_tensor(tensor, name)
     if tensor.dtype is DataType.STRING:
         proto.string_data.extend(tensor.numpy().reshape(-1).tolist())
     else:

@@ -19,16 +19,18 @@ from nncomp.ir import (
     TensorType,
     Type,
 )
+from nncomp.onnx_io.utf8 import require_utf8
 
 
 def type_from_proto(proto: TypeProto) -> Type | None:
     """Return the type, None when ``proto`` says nothing. A dimension of -1 is read as unknown.
 
     Raises:
-        ModelError: an unknown element type (NNC-M022).
+        ModelError: an unknown element type (NNC-M022), or text that is not UTF-8 (NNC-M023).
     """
     kind = proto.WhichOneof("value")
     note = proto.denotation
+    require_utf8(note)
     match kind:
         case None:
             return None
@@ -45,6 +47,7 @@ def type_from_proto(proto: TypeProto) -> Type | None:
         case "map_type":
             return MapType(_dtype(proto.map_type.key_type), type_from_proto(proto.map_type.value_type), note)
         case _:
+            require_utf8(proto.opaque_type.domain, proto.opaque_type.name)
             return OpaqueType(proto.opaque_type.domain, proto.opaque_type.name, note)
 
 
@@ -87,6 +90,7 @@ def _shape(proto: TypeProto.Tensor | TypeProto.SparseTensor) -> tuple[Shape | No
         return None, ()
     dims = proto.shape.dim
     marks = tuple(dim.denotation for dim in dims)
+    require_utf8(*marks, *(dim.dim_param for dim in dims))
     return tuple(_dim(dim) for dim in dims), marks if any(marks) else ()
 
 
@@ -96,9 +100,7 @@ def _dim(dim: TensorShapeProto.Dimension) -> Dim:
     return dim.dim_param or None
 
 
-def _write_shape(
-    proto: TypeProto.Tensor | TypeProto.SparseTensor, shape: Shape | None, marks: tuple[str, ...]
-) -> None:
+def _write_shape(proto: TypeProto.Tensor | TypeProto.SparseTensor, shape: Shape | None, marks: tuple[str, ...]) -> None:
     if shape is None:
         return
     proto.shape.SetInParent()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Container, Mapping
+from typing import Any, Final, TypeAlias, cast
 
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
@@ -84,11 +84,12 @@ class _GraphWriter:
         self.write_tensor = write_tensor
         self.names: dict[Value, str] = {}
         own = {value.name for value in graph.values()}
+        suffixes: dict[str, int] = {}
         for value in graph.values():
             if value in graph.captures:
                 self.names[value] = outer[graph.captures[value]]
             else:
-                self.names[value] = _free(value.name, taken, own) if value.name in taken else value.name
+                self.names[value] = _free(value.name, taken, own, suffixes) if value.name in taken else value.name
         self.taken = taken | set(self.names.values()) if any(op.bodies for op in graph.ops()) else taken
 
     def write(self, proto: GraphProto) -> None:
@@ -110,11 +111,15 @@ class _GraphWriter:
                 self._write_constant(proto, value.const, self.names[value])
             documented = value.doc or value.metadata
             described = value.producer is not None and value.name and value.type is not None
-            if value not in interface and (described or (documented and value.const is not None)):
+            if value not in interface and value.name and (described or documented):
                 self._write_info(proto.value_info.add(), value)
+        own = {op.name for op in graph.ops()}
         used: set[str] = set()
+        suffixes: dict[str, int] = {}
         for op in graph.ops():
-            self._write_node(proto.node.add(), op, used)
+            name = _free(op.name, used, own, suffixes) if op.name in used else op.name
+            used |= {name} - {""}
+            self._write_node(proto.node.add(), op, name)
 
     def _write_info(self, proto: onnx.ValueInfoProto, value: Value) -> None:
         proto.name = self.names[value]
@@ -131,21 +136,18 @@ class _GraphWriter:
         else:
             proto.initializer.append(self.write_tensor(tensor, name))
 
-    def _write_node(self, node: NodeProto, op: Op, used: set[str]) -> None:
-        name = _free(op.name, used, used) if op.name in used else op.name
-        used.add(name)
-        used.discard("")
+    def _write_node(self, node: NodeProto, op: Op, name: str) -> None:
         node.op_type = op.kind
         _set(node, domain=op.domain, overload=op.overload, name=name, doc_string=op.doc)
         node.input.extend("" if value is None else self.names[value] for value in op.inputs)
         node.output.extend(self.names[value] for value in op.outputs)
-        for name, attr in op.attrs.items():
-            node.attribute.append(attribute_to_proto(name, attr))
-        for name, body in op.bodies.items():
+        for key, attr in op.attrs.items():
+            node.attribute.append(attribute_to_proto(key, attr))
+        for key, body in op.bodies.items():
             writer = _GraphWriter(body, self.names, self.taken, self.write_tensor)
-            base, bracket, _ = name.partition("[")
+            base, bracket, _ = key.partition("[")
             if not bracket:
-                attr_proto = node.attribute.add(name=name, type=AttributeProto.GRAPH)
+                attr_proto = node.attribute.add(name=key, type=AttributeProto.GRAPH)
                 writer.write(attr_proto.g)
                 continue
             lists = [found for found in node.attribute if found.name == base]
@@ -158,7 +160,7 @@ class _GraphWriter:
 
 def attribute_to_proto(name: str, attr: Attribute) -> AttributeProto:
     """Return the message of an attribute."""
-    proto = AttributeProto(name=name, type=attr.type.value)
+    proto = AttributeProto(name=name, type=cast("AttributeProto.AttributeType", attr.type.value))
     _set(proto, doc_string=attr.doc)
     if attr.ref:
         proto.ref_attr_name = attr.ref
@@ -189,6 +191,8 @@ def attribute_to_proto(name: str, attr: Attribute) -> AttributeProto:
             proto.sparse_tensors.extend(value)
         case AttributeType.TYPE_PROTOS:
             proto.type_protos.extend(type_to_proto(item) for item in value)
+        case AttributeType.GRAPHS if not value:
+            pass
         case _:
             raise AssertionError(f"attribute {name!r} has type {attr.type}")
     return proto
@@ -198,13 +202,14 @@ def _bytes(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-def _free(name: str, taken: Iterable[str], also: Iterable[str]) -> str:
+def _free(name: str, taken: Container[str], also: Container[str], suffixes: dict[str, int]) -> str:
+    """Return ``name_1`` or the next that is in neither; ``suffixes`` remembers how far each name has come."""
     if not name:
         return name
-    taken, also = set(taken), set(also)
-    number = 1
+    number = suffixes.get(name, 1)
     while f"{name}_{number}" in taken or f"{name}_{number}" in also:
         number += 1
+    suffixes[name] = number + 1
     return f"{name}_{number}"
 
 

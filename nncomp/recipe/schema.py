@@ -91,6 +91,7 @@ class Recipe(_Section):
         target: name; "" leaves it to the caller.
         passes: in order, as ``name{option=value, ...}``.
         seed: of everything random.
+        freeze: inputs with defaults become constants, which changes the interface.
         data: calibration and evaluation data.
         gate, budget, lock: see there.
     """
@@ -99,6 +100,7 @@ class Recipe(_Section):
     target: Text = ""
     passes: tuple[Text, ...]
     seed: Count = Field(0, ge=0, lt=2**32)
+    freeze: bool = Field(False, strict=True)
     data: DataOptions | None = None
     gate: GateOptions = GateOptions()
     budget: Budget = Budget()
@@ -127,6 +129,8 @@ class Recipe(_Section):
         )
         if self.seed:
             lines.append(f"seed = {self.seed}")
+        if self.freeze:
+            lines.append("freeze = true")
         for name in ("data", "gate", "budget", "lock"):
             section: BaseModel | None = getattr(self, name)
             values = {} if section is None else section.model_dump(mode="json", exclude_defaults=True)

@@ -22,7 +22,8 @@ The JSON form, schema 1 (numbers that are not finite are null)::
     files         [{name, bytes}]
     warnings      [{code, message}]
     measured      the only part that differs from run to run: {cpu_s, peak_memory_bytes, passes: [{cpu_s,
-                    check_cpu_s}], latency: {latency_us, baseline_us, ratio, spread, pairs, threads} | null}
+                    check_cpu_s}], latency: {latency_us, baseline_us, ratio, spread, pairs, threads} | null,
+                    latency_skipped: why}
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Report:
     files: tuple[tuple[str, int], ...] = ()
     warnings: tuple[Warned, ...] = ()
     latency: Measurement | None = None
+    latency_skipped: str = ""
     resources: Resources | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -139,6 +141,7 @@ class Report:
             **(asdict(self.resources) if self.resources else {"cpu_s": None, "peak_memory_bytes": None}),
             "passes": [{"cpu_s": record.cpu_s, "check_cpu_s": record.check_cpu_s} for record in self.passes],
             "latency": asdict(self.latency) if self.latency else None,
+            "latency_skipped": self.latency_skipped,
         }
 
 

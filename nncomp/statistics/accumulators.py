@@ -41,7 +41,7 @@ class Range:
         """Add one sample's tensor."""
         if array.size == 0:
             return
-        low, high = float(array.min()), float(array.max())  # type: ignore[arg-type]
+        low, high = float(array.min()) + 0.0, float(array.max()) + 0.0  # -0.0 becomes 0.0: no order among equals
         if not (np.isfinite(low) and np.isfinite(high)):
             finite = array[np.isfinite(array)]
             self.bad += array.size - finite.size
@@ -80,7 +80,8 @@ class Histogram:
         """Add one sample's tensor."""
         self.range.update(array)
         flat = array.reshape(-1)
-        part = flat[:: _stride(flat.size, self.per_sample)].astype(np.float32)
+        with np.errstate(over="ignore"):  # a double may be infinite as float32: it counts in the range only
+            part = flat[:: _stride(flat.size, self.per_sample)].astype(np.float32)
         if not np.isfinite(part).all():
             part = part[np.isfinite(part)]
         if part.size == 0:
@@ -90,8 +91,9 @@ class Histogram:
         assert self.exponent is not None
         # Scaling by a power of two is exact, so an element's bin never depends on when it came.
         scaled = part * np.float32(math.ldexp(BINS / 2, -self.exponent))
-        index = np.floor(scaled).astype(np.intp) + BINS // 2
-        self.counts += np.bincount(index, minlength=BINS)
+        index = np.floor(scaled).astype(np.intp)
+        index -= (part < 0) & (index == 0)  # scaled so small that it became -0.0
+        self.counts += np.bincount(index + BINS // 2, minlength=BINS)
 
     def merge(self, other: Histogram) -> None:
         """Add what ``other`` saw; exact."""
@@ -105,7 +107,7 @@ class Histogram:
     def centers(self) -> npt.NDArray[np.float64]:
         """Return the middle of each bin."""
         limit = 2.0 ** (self.exponent if self.exponent is not None else 0)
-        return (np.arange(BINS) + 0.5) * (2 * limit / BINS) - limit
+        return (np.arange(BINS, dtype=np.float64) + 0.5) * (2 * limit / BINS) - limit
 
     @property
     def bin_width(self) -> float:

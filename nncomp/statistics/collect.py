@@ -97,7 +97,7 @@ def collect(
     """
     inputs = {value.name for value in graph.inputs}
     computed = [name for name in names if name not in inputs]
-    session = Session(graph, outputs=computed, optimize=True) if computed else None
+    session = Session(graph, outputs=computed, optimize=True, frugal=True) if computed else None
     result = {name: make(name) for name in names}
     progress = progress or Silence()
 

@@ -13,6 +13,12 @@ from nncomp_cleanup.evaluation import Step
 from nncomp_cleanup.proven import Proven, moves_only, source_of
 from nncomp_cleanup.purity import is_call
 
+UNKNOWN_SIZE: Final = "the size of its result depends on data"
+UNKNOWN_TYPE: Final = "the type of its result is not known"
+UNKNOWN_DIVISOR: Final = "its divisor is not known yet"
+WAITING: Final = frozenset({UNKNOWN_SIZE, UNKNOWN_TYPE, UNKNOWN_DIVISOR})
+"""Reasons that may be gone in another round, when more is constant."""
+
 _CARRIED: Final = frozenset(
     {
         DataType.FLOAT,
@@ -124,7 +130,7 @@ def _bytes_at_most(op: Op, value: Value, proven: Proven) -> int | None:
 
 def _excess(sizes: list[int | None], limits: Limits) -> str:
     if None in sizes:
-        return "the size of its result depends on data"
+        return UNKNOWN_SIZE
     largest = max((size or 0 for size in sizes), default=0)
     if largest > limits.max_bytes:
         return f"its result takes {largest} bytes, max_bytes allows {limits.max_bytes}"
@@ -142,8 +148,7 @@ def _refusal(graph: Graph, op: Op, proven: Proven, limits: Limits, *, dequantize
     for value in op.outputs:
         dtype = proven.dtype(value)
         if value.name and dtype not in _CARRIED:
-            word = "a value of unknown type" if dtype is None else dtype.name.lower()
-            return f"ONNX Runtime's Python interface does not carry {word}"
+            return UNKNOWN_TYPE if dtype is None else f"ONNX Runtime's interface does not carry {dtype.name.lower()}"
     if op.is_a("Div") or op.is_a("Mod"):
         return _trap(graph, op, proven)
     return ""
@@ -156,7 +161,7 @@ def _trap(graph: Graph, op: Op, proven: Proven) -> str:
         return ""
     divisor = graph.array(op.input(1))
     if divisor is None:
-        return "its divisor is not known yet"
+        return UNKNOWN_DIVISOR
     if not divisor.all() or bool((divisor == -1).any()):
         return "an integer division by 0 or -1 may trap"
     return ""

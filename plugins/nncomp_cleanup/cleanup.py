@@ -13,6 +13,7 @@ from nncomp_cleanup.inline_functions import InlineFunctions
 from nncomp_cleanup.inline_if import InlineIf
 from nncomp_cleanup.lift_constants import LiftConstants
 from nncomp_cleanup.merge_duplicates import MergeDuplicates
+from nncomp_cleanup.proven import ProvenContext
 from nncomp_cleanup.simplify_shapes import SimplifyShapes
 
 _SHAPE_BYTES: Final = 65536
@@ -33,11 +34,12 @@ class Cleanup(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Run the passes of the level, round by round."""
+        shared = ProvenContext.of(ctx)
         for _ in range(self.rounds):
             version = graph.version
-            with ctx.fresh_notes() as notes:
+            with shared.fresh_notes() as notes:
                 for step in self._steps():
-                    step.run(graph, ctx)
+                    step.run(graph, shared)
                 if graph.version != version:  # what was declined is said by the last round
                     notes[:] = [note for note in notes if note.event not in ("declined", "skipped")]
             if graph.version == version:

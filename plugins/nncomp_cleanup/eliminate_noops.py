@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from nncomp.ir import Graph
 from nncomp.passes import Context, Effect, Pass
 from nncomp.rewrite import rewrite
-from nncomp_cleanup.proven import ProvenContext
+from nncomp_cleanup.proven import ProvenContext, proven_types
 
 _MAX_ROUNDS: Final = 8
 
@@ -29,9 +29,11 @@ class EliminateNoops(Pass):
         from nncomp_cleanup.ranges import RANGES
 
         rules = [*NOOPS, *NEUTRAL, *COMPOSED, *RANGES]
+        known = ProvenContext.of(ctx)
         for _ in range(_MAX_ROUNDS):
-            with ctx.fresh_notes() as notes:
-                fired = rewrite(graph, rules, ProvenContext.of(graph, ctx))
+            proven_types(graph, known)
+            with known.fresh_notes() as notes:
+                fired = rewrite(graph, rules, known)
                 if fired:  # what was declined is said by the last round
                     notes[:] = [note for note in notes if note.event != "declined"]
             if not fired:

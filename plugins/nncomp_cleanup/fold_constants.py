@@ -12,7 +12,7 @@ from nncomp.ir import Graph, Op, Value
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.rewrite import rewrite
 from nncomp.runtime import MAX_OPSET
-from nncomp_cleanup.budget import Limits, plan
+from nncomp_cleanup.budget import WAITING, Limits, plan
 from nncomp_cleanup.dims import small_integers
 from nncomp_cleanup.evaluation import Step, evaluate
 from nncomp_cleanup.proven import Proven, proven_types
@@ -62,11 +62,11 @@ class FoldConstants(Pass):
         declined: dict[Op, str] = {}
         for _ in range(_MAX_ROUNDS):
             version = graph.version
-            proven = proven_types(graph, ctx.ops)
+            proven = proven_types(graph, ctx)
             _fold_shapes(graph, proven, ctx)
             declined = self._fold(graph, proven, settled, ctx)
             rewrite(graph, RANGES, ctx)
-            if graph.version == version:
+            if graph.version == version or not _may_go_on(graph, declined):
                 break
         for op, reason in declined.items():
             ctx.note("declined", self.name, node=op.label, reason=reason)
@@ -90,6 +90,12 @@ class FoldConstants(Pass):
             if value in results.arrays:
                 _replace(part, value, results.arrays[value], ctx)
         return found.declined | choice.declined | settled
+
+
+def _may_go_on(graph: Graph, declined: dict[Op, str]) -> bool:
+    """Return whether another round may find what this one did not: a size, a divisor or a shape."""
+    waits = any(reason in WAITING for reason in declined.values())
+    return waits or any(op.kind in ("Range", "Shape", "Size") for _, op in graph.walk())
 
 
 def _fold_shapes(graph: Graph, proven: Proven, ctx: Context) -> None:

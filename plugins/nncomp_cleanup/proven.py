@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from nncomp.infer import infer_types
-from nncomp.ir import DataType, Graph, Op, Shape, TensorType, Value
+from nncomp.infer import infer_types, inferred_types
+from nncomp.ir import DataType, Graph, Op, Shape, TensorType, Type, Value
 from nncomp.ops import OpTable
 from nncomp.passes import Context
 
@@ -50,23 +50,44 @@ class Proven:
         return None if type_ is None else type_.dtype
 
 
-def proven_types(graph: Graph, ops: OpTable) -> Proven:
-    """Derive the types of all values of a model's own graph and its bodies. Linear in ops."""
+def proven_types(graph: Graph, ctx: Context) -> Proven:
+    """Derive the types of all values of a model's own graph and its bodies. Linear in ops.
+
+    A :class:`ProvenContext` is asked first; it may know.
+    """
+    if isinstance(ctx, ProvenContext) and ctx.derived_from == (graph, graph.version):
+        return ctx.proven
+    known = _with_table_rules(graph, ctx.ops) if any(op.domain for _, op in graph.walk()) else _with_onnx(graph)
+    proven = Proven({value: type_ for value, type_ in known.items() if isinstance(type_, TensorType)})
+    if isinstance(ctx, ProvenContext):
+        ctx.proven, ctx.derived_from = proven, (graph, graph.version)
+    return proven
+
+
+def _with_onnx(graph: Graph) -> dict[Value, Type | None]:
+    types: dict[Value, Type | None] = dict(inferred_types(graph, declared=False))
+    for part in graph.graphs():
+        for value in part.values():
+            if value in part.captures:
+                types[value] = types.get(part.captures[value])
+            elif value.const is not None or (part is graph and value.producer is None):
+                types[value] = value.type
+    return types
+
+
+def _with_table_rules(graph: Graph, ops: OpTable) -> dict[Value, Type | None]:
+    """Derive on a copy: onnx stops at an op that it does not know, the table's rules carry it over, and it goes on."""
     bare, mapping = graph.clone_with_map()
-    _forget(bare)
-    # onnx stops at an op that it does not know; the table's rules carry it over, and it goes on from there.
+    for part in bare.graphs():
+        for value in part.values():
+            if value.producer is not None or (part.owner is not None and value.const is None):
+                part.set_type(value, None)
     for _ in range(_MAX_ROUNDS):
         version = bare.version
         infer_types(bare, ops)
-        if bare.version == version or all(op.domain == "" for _, op in bare.walk()):
+        if bare.version == version:
             break
-    return Proven(
-        {
-            value: twin.type
-            for value, twin in mapping.items()
-            if isinstance(twin, Value) and isinstance(twin.type, TensorType)
-        }
-    )
+    return {value: twin.type for value, twin in mapping.items() if isinstance(value, Value) and isinstance(twin, Value)}
 
 
 def source_of(graph: Graph, value: Value) -> Value:
@@ -77,25 +98,24 @@ def source_of(graph: Graph, value: Value) -> Value:
     return value
 
 
-def _forget(graph: Graph) -> None:
-    for part in graph.graphs():
-        for value in part.values():
-            inside = part.owner is not None and value.const is None
-            if value.producer is not None or inside:
-                part.set_type(value, None)
-
-
 @dataclass
 class ProvenContext(Context):
-    """A pass's context for rules that ask for proven types."""
+    """A context for rules that ask for proven types, and for passes that run one behind the other.
+
+    Attributes:
+        proven: types of the graph as it was when they were derived.
+        derived_from: that graph and its version.
+    """
 
     proven: Proven = field(default_factory=lambda: Proven({}))
+    derived_from: tuple[Graph, int] | None = None
 
     @classmethod
-    def of(cls, graph: Graph, ctx: Context) -> ProvenContext:
-        """Return ``ctx``, whose notes it shares, with the types of ``graph`` as it is now."""
-        shared = {item.name: getattr(ctx, item.name) for item in fields(Context)}
-        return cls(**shared, proven=proven_types(graph, ctx.ops))
+    def of(cls, ctx: Context) -> ProvenContext:
+        """Return a context that shares everything with ``ctx``, its notes too."""
+        if isinstance(ctx, ProvenContext):
+            return ctx
+        return cls(**{item.name: getattr(ctx, item.name) for item in fields(Context)})
 
 
 _MOVES: Final = frozenset(

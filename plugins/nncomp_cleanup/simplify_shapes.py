@@ -25,7 +25,7 @@ class SimplifyShapes(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Rewrite each Reshape once; nothing that one does depends on another."""
-        proven = proven_types(graph, ctx.ops)
+        proven = proven_types(graph, ctx)
         known = small_integers(graph, proven)
         for part in list(graph.graphs()):
             for op in part.ops():

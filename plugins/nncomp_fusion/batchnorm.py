@@ -20,7 +20,7 @@ from nncomp_fusion.linear import (
     read_linear,
     require_input_channels,
 )
-from nncomp_fusion.requirements import Exact, require_sole_reader, require_weights
+from nncomp_fusion.requirements import Exact, require_constant, require_sole_reader
 
 
 def _batchnorm(data: Pattern) -> OpPattern:
@@ -80,7 +80,7 @@ def _affine(m: Match, channels: int) -> tuple[Exact, Exact]:
     if not norm.attr("spatial", 1):
         raise m.reject("BatchNormalization keeps statistics for each pixel (spatial=0)")
     scale, shift, mean, variance = (
-        require_weights(m, m[name], f"BatchNormalization's {name}")[0].reshape(-1)
+        require_constant(m, m[name], f"BatchNormalization's {name}").astype(np.float64).reshape(-1)
         for name in ("scale", "shift", "mean", "variance")
     )
     if not scale.size == shift.size == mean.size == variance.size == channels:

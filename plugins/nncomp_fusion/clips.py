@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from nncomp import DataType, Value
+from nncomp import DataType, Op, Value
 from nncomp.ops import clip_bounds
 from nncomp.rewrite import Match, Rule, any_value, const, op, rule
 from nncomp_fusion.requirements import number, opset, require_private, require_scalars, require_sole_reader
@@ -17,14 +17,17 @@ _CLIP_HAS_INPUTS: Final = 11
 
 @rule(op("Clip|Relu", op("Clip|Relu", any_value("x"), bind="inner", open_ended=True), open_ended=True))
 def merge_clips(m: Match) -> Value:
-    """clip(clip(x, a, b), c, d) = clip(x, clip(a, c, d), clip(b, c, d));  Relu is a clip to [0, inf)."""
+    """clip(clip(x, a, b), c, d) = clip(x, clip(a, c, d), clip(b, c, d));  Relu is a clip to [0, inf].
+
+    A Clip without a bound has, by its definition, the largest finite number for one.
+    """
     inner = m.op("inner")
     first, second = clip_bounds(inner, m.graph), clip_bounds(m.root, m.graph)
     if first is None or second is None:
         raise m.reject("a bound is computed at run time")
     dtype = _float_type(m, m["x"])
-    a, b = _closed(first)
-    c, d = _closed(second)
+    a, b = _closed(inner, first, dtype)
+    c, d = _closed(m.root, second, dtype)
     if a > b or c > d:
         raise m.reject("a lower bound lies above the upper one")
     if c <= a and b <= d:
@@ -57,7 +60,7 @@ RECOGNIZE_RULES: Final[tuple[tuple[Rule, ...], ...]] = (min_and_max_to_clip,)
 
 
 def add_clip(m: Match, x: Value, low: float, high: float, dtype: DataType | None = None) -> Value:
-    """Return clip(x, low, high), written as Relu if it is that; infinite bounds are open.
+    """Return clip(x, low, high); bounds that its type has no larger number for are left out.
 
     Args:
         m: Where it is added.
@@ -66,15 +69,13 @@ def add_clip(m: Match, x: Value, low: float, high: float, dtype: DataType | None
         high: Upper bound.
         dtype: Of x; default: what is known.
     """
-    if low == 0 and high == np.inf:
-        return m.add("Relu", [x])
-    if opset(m) < _CLIP_HAS_INPUTS:
-        attrs = {"min": low, "max": high}
-        return m.add("Clip", [x], attrs={name: bound for name, bound in attrs.items() if np.isfinite(bound)})
     stored = (dtype or _float_type(m, x)).numpy()
-    bounds = [m.constant(f"{x.name}_{name}", np.array(bound, stored)) if np.isfinite(bound) else None
-              for name, bound in (("min", low), ("max", high))]  # fmt: skip
-    return m.add("Clip", [x, *bounds])
+    largest = float(np.finfo(stored).max)
+    bounds = {name: bound for name, bound in (("min", low), ("max", high)) if abs(bound) < largest}
+    if opset(m) < _CLIP_HAS_INPUTS:
+        return m.add("Clip", [x], attrs=bounds)
+    constants = {name: m.constant(f"{x.name}_{name}", np.array(bound, stored)) for name, bound in bounds.items()}
+    return m.add("Clip", [x, constants.get("min"), constants.get("max")])
 
 
 def _float_type(m: Match, x: Value) -> DataType:
@@ -86,6 +87,7 @@ def _float_type(m: Match, x: Value) -> DataType:
     return type_.dtype
 
 
-def _closed(bounds: tuple[float | None, float | None]) -> tuple[float, float]:
+def _closed(clip: Op, bounds: tuple[float | None, float | None], dtype: DataType) -> tuple[float, float]:
+    largest = np.inf if clip.is_a("Relu") else float(np.finfo(dtype.numpy()).max)
     low, high = bounds
-    return -np.inf if low is None else low, np.inf if high is None else high
+    return -largest if low is None else low, largest if high is None else high

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from nncomp import Context, Graph
 from nncomp.rewrite import Rule, rewrite
 
@@ -20,4 +22,5 @@ def apply_rules(graph: Graph, rules: Sequence[tuple[Rule, ...]], ctx: Context, p
     if version < OLDEST_OPSET:
         ctx.note("skipped", pass_name, reason=f"needs opset {OLDEST_OPSET} or later, the model imports {version}")
         return 0
-    return rewrite(graph, rules, ctx)
+    with np.errstate(all="ignore"):  # rules decline results that are not finite; no warning is needed beside that
+        return rewrite(graph, rules, ctx)

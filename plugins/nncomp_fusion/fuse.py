@@ -41,9 +41,8 @@ class Fuse(Pass):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in RULE_NAMES:
-                near = difflib.get_close_matches(name, RULE_NAMES, 1)
-                expected = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(RULE_NAMES)}"
-                raise PydanticCustomError("unknown_rule", "there is no such rule; {expected}", {"expected": expected})
+                near = difflib.get_close_matches(name, RULE_NAMES, 1) or RULE_NAMES
+                raise PydanticCustomError("unknown_rule", "expected rules such as {names}", {"names": ", ".join(near)})
         return names
 
     def run(self, graph: Graph, ctx: Context) -> None:

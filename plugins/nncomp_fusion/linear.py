@@ -19,8 +19,9 @@ from nncomp_fusion.requirements import (
     Exact,
     require_affordable_copy,
     require_constant,
+    require_float_constant,
+    require_precise,
     require_shape,
-    require_weights,
     rounded,
 )
 
@@ -40,31 +41,24 @@ def biased_matmul() -> OpPattern:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """y = x * W + b.
+    """y = x W + b.
 
     Attributes:
         op: Conv, ConvTranspose, Gemm or MatMul.
-        weight: (group, out / group, in / group, *kernel), without Gemm's ``alpha``.
-        dtype: what the weight is stored in.
+        dtype: what W is stored in.
+        group: 1 for all but convolutions.
+        in_channels, out_channels: of x and y.
         rank: of x and y, None when unknown (MatMul's only).
-        bias: a MatMul's, from the Add behind it; other ops have theirs in slot 2.
+        bias: b; a MatMul's comes from the Add behind it.
     """
 
     op: Op
-    weight: Exact
     dtype: DataType
+    group: int
+    in_channels: int
+    out_channels: int
     rank: int | None
     bias: Value | None
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of y."""
-        return int(self.weight.shape[0] * self.weight.shape[1])
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of x."""
-        return int(self.weight.shape[0] * self.weight.shape[2])
 
     @property
     def axis(self) -> int:
@@ -73,30 +67,39 @@ class Linear:
 
 
 def read_linear(m: Match) -> Linear:
-    """Return the linear op bound by :func:`linear` or :func:`biased_matmul`, or decline."""
+    """Return the linear op bound by :func:`linear` or :func:`biased_matmul`, or decline. Reads no numbers yet."""
     found = m.op("linear")
-    stored, dtype = require_weights(m, found.input(1), f"{found.kind}'s weight")
-    group = found.attr("group", 1)
-    if not stored.size:
+    shape, dtype = require_float_constant(m, found.input(1), f"{found.kind}'s weight")
+    if 0 in shape:
         raise m.reject(f"{found.kind}'s weight is empty")
     if found.kind in ("Conv", "ConvTranspose"):
-        if stored.ndim < 3 or stored.shape[0] % group:
-            raise m.reject(f"{found.kind}'s weight has shape {list(stored.shape)}, which does not fit {group} groups")
-        parts = stored.reshape(group, stored.shape[0] // group, *stored.shape[1:])
-        weight = parts.swapaxes(1, 2) if found.is_a("ConvTranspose") else parts
-        return Linear(found, weight, dtype, stored.ndim, m.get("b"))
-    if stored.ndim != 2:
-        raise m.reject(f"{found.kind}'s weight has rank {stored.ndim}, expected 2")
-    weight = (stored if found.attr("transB", 0) else stored.T)[np.newaxis]
-    shape = found.output.shape
-    rank = 2 if found.is_a("Gemm") else None if shape is None else len(shape)
-    return Linear(found, weight, dtype, rank, m.get("b"))
+        group = found.attr("group", 1)
+        if len(shape) < 3 or shape[0] % group:
+            raise m.reject(f"{found.kind}'s weight has shape {list(shape)}, which does not fit {group} groups")
+        inner, outer = (0, 1) if found.is_a("ConvTranspose") else (1, 0)
+        into, out = (shape[axis] * (group if axis else 1) for axis in (inner, outer))
+        return Linear(found, dtype, group, into, out, len(shape), m.get("b"))
+    if len(shape) != 2:
+        raise m.reject(f"{found.kind}'s weight has rank {len(shape)}, expected 2")
+    into, out = reversed(shape) if found.attr("transB", 0) else shape
+    result = found.output.shape
+    rank = 2 if found.is_a("Gemm") else None if result is None else len(result)
+    return Linear(found, dtype, 1, into, out, rank, m.get("b"))
 
 
 def require_input_channels(m: Match, found: Linear) -> None:
     """Decline where the axis of x that W is summed over is not that of x's channels."""
     if found.op.attr("transA", 0):
         raise m.reject("Gemm transposes its input, so its channels are rows")
+
+
+def require_unexpanded(m: Match, found: Linear, constant: Array) -> None:
+    """Decline unless ``constant`` leaves the shape of x, the operand that it meets before ``found``, as it is."""
+    shape = require_shape(m, m["x"])
+    if found.rank is not None and len(shape) != found.rank:
+        raise m.reject(f"its input has rank {len(shape)}, {found.op.kind} reads rank {found.rank}")
+    if constant.size > 1 and shape[found.axis] != found.in_channels:
+        raise m.reject(f"its input has {shape[found.axis] or 'unknown'} channels, the constant {constant.size}")
 
 
 def per_channel(m: Match, constant: Array, rank: int | None, axis: int, channels: int) -> Exact:
@@ -113,10 +116,9 @@ def per_channel(m: Match, constant: Array, rank: int | None, axis: int, channels
         (channels,)
     """
     shape = constant.shape
-    known = max(1, len(shape)) if rank is None else rank
     if len(shape) > (1 if rank is None else rank):
         raise m.reject(f"the constant has shape {list(shape)}, the tensor rank {'unknown' if rank is None else rank}")
-    full = [1] * (known - len(shape)) + list(shape)
+    full = [1] * ((rank or 1) - len(shape)) + list(shape)
     size = full.pop(axis)
     if any(other != 1 for other in full) or size not in (1, channels):
         raise m.reject(f"the constant has shape {list(shape)}, expected one number or one for each channel")
@@ -132,13 +134,10 @@ def fold_behind(m: Match, found: Linear, scale: Exact, shift: Exact) -> Value:
         scale: k, (out,).
         shift: t, (out,).
     """
-    weight = bias = None
-    if (scale != 1).any():
-        k = scale.reshape(*found.weight.shape[:2], *[1] * (found.weight.ndim - 2))
-        weight = found.weight * k
-    if found.bias is not None or shift.any():
-        bias = scale * _bias(m, found) + shift
-    return _build(m, found, m["x"], weight, bias)
+    scaled = (scale != 1).any()
+    weight = _scaled_weight(m, found, scale.reshape(found.group, -1, 1)) if scaled else None
+    bias = scale * _bias(m, found) + shift if found.bias is not None or shift.any() else None
+    return _build(m, found, weight, bias)
 
 
 def fold_before(m: Match, found: Linear, scale: Exact, shift: Exact) -> Value:
@@ -152,23 +151,39 @@ def fold_before(m: Match, found: Linear, scale: Exact, shift: Exact) -> Value:
         scale: k, (in,).
         shift: t, (in,).
     """
-    shape = (found.weight.shape[0], 1, found.weight.shape[2], *[1] * (found.weight.ndim - 3))
-    weight = found.weight * scale.reshape(shape) if (scale != 1).any() else None
+    weight = _scaled_weight(m, found, scale.reshape(found.group, 1, -1)) if (scale != 1).any() else None
     bias = None
     if shift.any():
         _require_no_border(m, found)
-        seen = (found.weight * shift.reshape(shape)).sum(axis=tuple(range(2, found.weight.ndim))).reshape(-1)
-        bias = found.op.attr("alpha", 1.0) * seen + _bias(m, found)
-    return _build(m, found, m["x"], weight, bias)
+        seen = np.einsum("goi...,gi->go...", _weight(m, found), shift.reshape(found.group, -1))
+        total = seen.reshape(found.out_channels, -1).sum(axis=1)
+        bias = found.op.attr("alpha", 1.0) * total + _bias(m, found)
+    return _build(m, found, weight, bias)
 
 
-def require_unexpanded(m: Match, found: Linear, constant: Array) -> None:
-    """Decline unless ``constant`` leaves the shape of x, the operand that it meets before ``found``, as it is."""
-    shape = require_shape(m, m["x"])
-    if found.rank is not None and len(shape) != found.rank:
-        raise m.reject(f"its input has rank {len(shape)}, {found.op.kind} reads rank {found.rank}")
-    if constant.size > 1 and shape[found.axis] != found.in_channels:
-        raise m.reject(f"its input has {shape[found.axis] or 'unknown'} channels, the constant {constant.size}")
+def _weight(m: Match, found: Linear) -> Exact:
+    """Return W, (group, out / group, in / group, *kernel), without Gemm's ``alpha``."""
+    stored = require_constant(m, found.op.input(1), "the weight").astype(np.float64)
+    if found.op.is_a("ConvTranspose"):
+        return stored.reshape(found.group, -1, *stored.shape[1:]).swapaxes(1, 2)
+    if found.op.is_a("Conv"):
+        return stored.reshape(found.group, -1, *stored.shape[1:])
+    return np.expand_dims(stored if found.op.attr("transB", 0) else stored.T, 0)
+
+
+def _scaled_weight(m: Match, found: Linear, factors: Exact) -> Array:
+    """Return W times ``factors``, (group, out / group or 1, in / group or 1), as the op stores it."""
+    require_affordable_copy(m, m["w"])
+    weight = _weight(m, found)
+    weight = weight * factors.reshape(*factors.shape, *[1] * (weight.ndim - 3))
+    if found.op.kind in ("MatMul", "Gemm"):
+        exact = weight[0] if found.op.attr("transB", 0) else weight[0].T
+    else:
+        parts = weight.swapaxes(1, 2) if found.op.is_a("ConvTranspose") else weight
+        exact = parts.reshape(-1, *parts.shape[2:])
+    stored = rounded(m, exact, found.dtype, "weight")
+    require_precise(m, exact, stored, found.dtype)
+    return stored
 
 
 def _bias(m: Match, found: Linear) -> Exact:
@@ -186,38 +201,25 @@ def _require_no_border(m: Match, found: Linear) -> None:
         raise m.reject("ConvTranspose spreads a constant unevenly")
     if not found.op.is_a("Conv"):
         return
-    border = pads(found.op, found.weight.ndim - 1)
+    border = pads(found.op, found.rank or 0)
     if border is None:
         raise m.reject("Conv's padding depends on sizes that are not known")
     if any(border):
         raise m.reject("Conv pads with zeros, which the constant is not added to")
 
 
-def _build(m: Match, found: Linear, data: Value, weight: Exact | None, bias: Exact | None) -> Value:
-    old = found.op
-    stored = found.dtype
-    new_weight, new_bias = old.inputs[1], found.bias
-    if weight is not None and new_weight is not None:
-        require_affordable_copy(m, new_weight)
-        weight_array = rounded(m, _as_stored(old, weight), stored, "weight")
-    bias_array = None if bias is None else rounded(m, bias, stored, "bias")
-    if weight is not None:
-        new_weight = m.constant("w", weight_array)
-    if bias_array is not None:
-        name = "b" if found.bias is not None else f"{m['w'].name}_bias"
-        new_bias = m.constant(name, bias_array)
+def _build(m: Match, found: Linear, weight: Array | None, bias: Exact | None) -> Value:
+    """Add the op again, on x, with a new weight and bias where there is one."""
+    old, new_bias = found.op, found.bias
+    stored = None if bias is None else rounded(m, bias, found.dtype, "bias")
+    new_weight = m["w"] if weight is None else m.constant("w", weight)
+    if stored is not None:
+        new_bias = m.constant("b" if found.bias is not None else f"{m['w'].name}_bias", stored)
     if not old.is_a("MatMul"):
         attrs = {key: value for key, value in old.attrs.items() if key != "beta" or bias is None}
-        return m.add(old.kind, [data, new_weight, new_bias], attrs=attrs, like=old)
-    product = m.add("MatMul", [data, new_weight], like=old)
+        return m.add(old.kind, [m["x"], new_weight, new_bias], attrs=attrs, like=old)
+    product = m.add("MatMul", [m["x"], new_weight], like=old)
     if new_bias is None:
         return product
     m.graph.set_type(product, old.output.type)
     return m.add("Add", [product, new_bias])
-
-
-def _as_stored(old: Op, weight: Exact) -> Exact:
-    if old.is_a("MatMul") or (old.is_a("Gemm") and not old.attr("transB", 0)):
-        return np.transpose(weight[0])
-    parts = weight.swapaxes(1, 2) if old.is_a("ConvTranspose") else weight
-    return np.reshape(parts, (-1, *parts.shape[2:]))

@@ -49,7 +49,8 @@ def merge_reshapes(m: Match) -> Value:
         return m.require_forwardable(x)
     require_sole_reader(m, inner.output)
     before, between = x.shape or (), inner.output.shape or ()
-    if m.root.is_a("Flatten") and m.root.attr("axis", 1) == 1 and before[:1] == between[:1] not in ((), (None,)):
+    same_batch = before[:1] == between[:1] and before[:1] not in ((), (None,))
+    if m.root.is_a("Flatten") and m.root.attr("axis", 1) == 1 and same_batch:
         return m.add("Flatten", [x], attrs={"axis": 1})
     return m.add("Reshape", [x, m.constant(f"{m.root.output.name}_shape", _entries(m, dims, before))])
 

@@ -40,24 +40,19 @@ def require_opset(m: Match, kind: str, version: int) -> None:
 def require_constant(m: Match, value: Value | None, what: str) -> Array:
     """Return the data of ``value``, read-only."""
     array = m.graph.array(value)
-    if array is not None:
-        return array
-    if value is None:
-        raise m.reject(f"{what} is not given")
-    _, origin = _origin(m.graph, value)
-    if origin.default is not None:
-        raise m.reject(f"{what} may be replaced by the caller: it is a graph input with a default")
-    raise m.reject(f"{what} is not constant")
+    if array is None:
+        raise m.reject(_not_constant(m, value, what))
+    return array
 
 
-def require_weights(m: Match, value: Value | None, what: str) -> tuple[Exact, DataType]:
-    """Return constant floating-point data, exactly, and the type that it is stored in."""
-    array = require_constant(m, value, what)
+def require_float_constant(m: Match, value: Value | None, what: str) -> tuple[tuple[int, ...], DataType]:
+    """Return shape and type of constant floating-point data, without reading it."""
     tensor = m.graph.constant(value)
-    dtype = tensor.dtype if tensor is not None else DataType.UNDEFINED
-    if dtype not in _PRECISION:
-        raise m.reject(f"{what} is {dtype.name.lower()}, constants are folded in floating point only")
-    return array.astype(np.float64), dtype
+    if tensor is None:
+        raise m.reject(_not_constant(m, value, what))
+    if tensor.dtype not in _PRECISION:
+        raise m.reject(f"{what} is {tensor.dtype.name.lower()}, constants are folded in floating point only")
+    return tuple(int(dim) for dim in tensor.shape), tensor.dtype
 
 
 def require_sole_reader(m: Match, value: Value) -> None:
@@ -141,16 +136,18 @@ def require_affordable_copy(m: Match, weight: Value) -> None:
 
 
 def rounded(m: Match, exact: Exact, dtype: DataType, what: str) -> Array:
-    """Return ``exact`` stored as ``dtype``, or decline when that cannot hold it."""
-    with np.errstate(over="ignore", under="ignore"):
-        stored: Array = exact.astype(dtype.numpy())
-    back = stored.astype(np.float64)
-    if not np.isfinite(back).all():
+    """Return ``exact`` stored as ``dtype``, or decline when that makes it infinite."""
+    stored: Array = exact.astype(dtype.numpy())
+    if not np.isfinite(stored).all():
         raise m.reject(f"the folded {what} would not be finite in {dtype.name.lower()}")
-    limit = 2.0 ** -_PRECISION[dtype]
-    if np.linalg.norm((back - exact).reshape(-1)) > limit * np.linalg.norm(exact.reshape(-1)):
-        raise m.reject(f"the folded {what} is too small for {dtype.name.lower()}")
     return stored
+
+
+def require_precise(m: Match, exact: Exact, stored: Array, dtype: DataType) -> None:
+    """Decline when a weight has become so small that ``stored`` has lost more than the usual rounding."""
+    error = np.linalg.norm((stored.astype(np.float64) - exact).reshape(-1))
+    if error > 2.0 ** -_PRECISION[dtype] * np.linalg.norm(exact.reshape(-1)):
+        raise m.reject(f"the folded weight is too small for {dtype.name.lower()}")
 
 
 def _readers(graph: Graph, value: Value) -> int:
@@ -162,7 +159,11 @@ def _readers(graph: Graph, value: Value) -> int:
     return count - 1 + _readers(parent, graph.captures[value])
 
 
-def _origin(graph: Graph, value: Value) -> tuple[Graph, Value]:
-    while value in graph.captures and graph.parent is not None:
-        value, graph = graph.captures[value], graph.parent
-    return graph, value
+def _not_constant(m: Match, value: Value | None, what: str) -> str:
+    """Return why ``value`` is no constant."""
+    graph: Graph | None = m.graph
+    while value is not None and graph is not None:
+        if value.default is not None:
+            return f"{what} may be replaced by the caller: it is a graph input with a default"
+        value, graph = graph.captures.get(value), graph.parent
+    return f"{what} is not constant"

@@ -12,7 +12,8 @@ from nncomp.errors import UnsupportedError, Where
 from nncomp.ir import Graph, Op, Value
 from nncomp.ops import OpTable, QuantRole
 from nncomp_quant.plan import QuantPlan
-from nncomp_quant.scales import FloatArray, QuantParams, activation_params, pair_safe_scale, quantize_weight, symmetric_scale
+from nncomp_quant.scales import FloatArray, QuantParams, activation_params, quantize_weight
+from nncomp_quant.weights import WeightQuantizer
 
 _INT32_MAX = 2**31 - 1
 
@@ -25,8 +26,7 @@ class Inserter:
         ops: Roles.
         plan: What to quantize.
         params: Scale and zero point of each value of the plan that follows no other.
-        per_channel: One weight scale an output channel; else one a tensor.
-        pair_safe: Leave room for 16-bit pair sums; see :func:`pair_safe_scale`.
+        weights: How weights are quantized.
     """
 
     def __init__(
@@ -35,12 +35,10 @@ class Inserter:
         ops: OpTable,
         plan: QuantPlan,
         params: Mapping[Value, QuantParams],
-        *,
-        per_channel: bool = True,
-        pair_safe: bool = True,
+        weights: WeightQuantizer,
     ) -> None:
         self.graph, self.ops, self.plan, self.params = graph, ops, plan, params
-        self.per_channel, self.pair_safe = per_channel, pair_safe
+        self.weights = weights
         self._dequantized: dict[Value, Value] = {}
         self._scalars: dict[Value, tuple[Value, Value]] = {}
         self._weights: dict[tuple[Value, int | None], tuple[Value, FloatArray]] = {}
@@ -93,7 +91,7 @@ class Inserter:
         bias = op.input(role.bias) if role.bias is not None else None
         data = op.inputs[role.data[0]]
         assert weight is not None and data is not None
-        axis = role.weight_axis(op) if self.per_channel and role.weight_axis is not None else None
+        axis = self.weights.axis(op, role)
         input_scale = self.params[self.plan.leader(data)].scale
         dequantized, scale = self._quantized_weight(op, weight, axis, bias, input_scale)
         self.graph.set_input(op, role.weight, dequantized)
@@ -108,7 +106,7 @@ class Inserter:
         assert array is not None
         require_finite(array, weight.name, op)
         key = (weight, axis)
-        scale = self._weight_scale(op, array, axis)
+        scale = self.weights.scale(op, array, axis)
         if bias is not None:
             widened = _room_for_bias(scale, self.graph.array(bias), input_scale)
             if not np.array_equal(widened, scale):
@@ -116,12 +114,6 @@ class Inserter:
         if key not in self._weights:
             self._weights[key] = (self._write_weight(weight, array, axis, scale), scale)
         return self._weights[key]
-
-    def _weight_scale(self, op: Op, array: npt.NDArray[Any], axis: int | None) -> FloatArray:
-        depthwise = array.ndim > 2 and array.shape[1] == 1 and op.attr("group", 1) > 1
-        if axis is None or depthwise or not self.pair_safe:
-            return symmetric_scale(array, axis)
-        return pair_safe_scale(array, axis)
 
     def _write_weight(self, weight: Value, array: npt.NDArray[Any], axis: int | None, scale: FloatArray) -> Value:
         graph = self.graph
@@ -146,6 +138,7 @@ class Inserter:
         require_finite(array, bias.name, op)
         # The kernel adds the bias to the integer sum, whose unit is input scale times weight scale: nothing else will do.
         unit = np.asarray(np.float32(input_scale) * scale, np.float32)
+        array = array.reshape(-1) if array.size > 1 else np.broadcast_to(array.reshape(()), unit.shape)
         codes = np.clip(np.rint(array.astype(np.float64) / unit), -_INT32_MAX, _INT32_MAX).astype(np.int32)
         per_channel = unit.ndim == 1
         inputs = [

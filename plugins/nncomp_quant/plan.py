@@ -139,6 +139,8 @@ class _Planner:
         bias = op.input(role.bias) if role.bias is not None else None
         if bias is not None and self.graph.constant(bias) is None:
             return "its bias is computed"
+        if bias is not None and bias.shape is not None and sum(dim != 1 for dim in bias.shape) > 1:
+            return "its bias is not one number a channel"
         if op.attr("alpha", 1.0) != 1.0 or op.attr("beta", 1.0) != 1.0 or op.attr("transA", 0):
             return "alpha, beta or transA is set: the integer kernel has none"
         self.members[op] = None

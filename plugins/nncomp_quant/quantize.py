@@ -13,10 +13,12 @@ from nncomp.passes import Context, Effect, Pass, option
 from nncomp.selectors import select
 from nncomp.statistics import Histogram, Range, Threads, collect
 from nncomp.targets import Int8Support
+from nncomp_quant.bias_correction import correct_biases
 from nncomp_quant.dynamic import insert_dynamic
 from nncomp_quant.insert import Inserter
 from nncomp_quant.plan import QuantPlan, plan_quantization
 from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range
+from nncomp_quant.weights import WeightQuantizer
 
 PER_CHANNEL_OPSET = 13
 """First opset whose DequantizeLinear has an ``axis``."""
@@ -44,6 +46,9 @@ class Quantize(Pass):
     method: Method = option(Method.MSE, help="how activation ranges are chosen from calibration data")
     percentile: float = option(99.999, help="for method percentile: how much of the mass is kept", gt=50, le=100)
     per_channel: bool = option(True, help="one weight scale per output channel")
+    bias_samples: int = option(
+        16, help="calibration samples to correct each bias with for the mean error of its layer; 0 leaves biases", ge=0
+    )
     pair_safe: bool = option(
         True, help="on targets that need it, keep neighbouring weights small enough for CPUs that add pairs in 16 bits"
     )
@@ -73,8 +78,11 @@ class Quantize(Pass):
         ctx.results[self.name] = _summary(plan)
         pair_safe = self.pair_safe and int8.pair_saturation
         if plan.static:
+            weights = WeightQuantizer(self.per_channel and int8.per_channel_weights, pair_safe)
             params = self._calibrated(graph, plan, ctx)
-            Inserter(graph, ctx.ops, plan, params, per_channel=self.per_channel, pair_safe=pair_safe).run()
+            if self.bias_samples:
+                correct_biases(graph, plan, params, weights, ctx, samples=self.bias_samples)
+            Inserter(graph, ctx.ops, plan, params, weights).run()
         insert_dynamic(graph, plan, pair_safe=pair_safe)
 
     def _calibrated(self, graph: Graph, plan: QuantPlan, ctx: Context) -> dict[Value, QuantParams]:
@@ -93,7 +101,7 @@ class Quantize(Pass):
             make,
             executor=Threads(ctx.threads),
             progress=ctx.progress,
-            total=len(ctx.data),
+            total=ctx.data.size,
         )
         params = {}
         for value in leaders:

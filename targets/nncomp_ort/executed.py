@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from nncomp.errors import UnsupportedError
 from nncomp.runtime import import_onnxruntime, session_options
@@ -29,7 +29,10 @@ FLOAT_COMPUTE: Final = frozenset(
 )  # fmt: skip
 """Kernels with float multiply-accumulates."""
 
-_GLUE: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Transpose", "Reshape", "Cast"})
+_GLUE: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"})
+_FLOAT_RESULT: Final = frozenset({"DequantizeLinear", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits"})
+_QUANTIZERS: Final = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QGemm"})
+_SHAPES: Final = frozenset({"Shape", "Size"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +119,33 @@ def read_executed(model: ModelProto, causes: Mapping[str, str], kinds: Mapping[s
     islands = []
     others: Counter[str] = Counter()
     integer = 0
+    not_float = _values_that_are_not_float(model.graph)
     for node in nodes:
         if node.op_type in INTEGER_COMPUTE:
             integer += 1
         elif node.op_type in FLOAT_COMPUTE:
             islands.append(Island(node.name or node.output[0], node.op_type, _cause(node, causes, kinds)))
         elif node.op_type not in _GLUE and not node.op_type.startswith("QLinear"):
-            others[node.op_type] += 1
+            others[node.op_type] += not set(node.output) <= not_float
     counts = Counter(node.op_type for node in nodes)
-    return Executed(dict(counts.most_common()), integer, tuple(islands), dict(others.most_common()))
+    return Executed(dict(counts.most_common()), integer, tuple(islands), dict((+others).most_common()))
+
+
+def _values_that_are_not_float(graph: GraphProto) -> set[str]:
+    """Follow integers (and shapes) through the ops that keep their element type, from where they arise."""
+    floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
+    typed = {item.name: item.type.tensor_type.elem_type for item in (*graph.input, *graph.value_info)}
+    typed |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    found = {name for name, dtype in typed.items() if dtype not in floats}
+    for node in graph.node:
+        if node.op_type in _FLOAT_RESULT:
+            continue
+        casts = next((attr.i for attr in node.attribute if attr.name == "to"), None) if node.op_type == "Cast" else None
+        keeps = bool(node.input) and node.input[0] in found and casts is None
+        arises = node.op_type in _QUANTIZERS | _SHAPES or node.op_type.startswith("QLinear")
+        if keeps or arises or (casts is not None and casts not in floats):
+            found.update(node.output)
+    return found
 
 
 def _cause(node: NodeProto, causes: Mapping[str, str], kinds: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nncomp.data import NpzSource, open_data
+from nncomp.data import FolderSource, ImageSource, NpzSource, open_data
 from nncomp.data.npy import MAX_READ, amount
 from nncomp.errors import DataError
 from nncomp.ir import DataType, Graph, TensorType
@@ -307,9 +307,8 @@ def test_row_81_an_array_by_columns_counts_as_one_sample(tmp_path, model):
 
 def test_row_81_a_bomb_of_another_shape_is_not_read(tmp_path, model):
     path = zeros_zipped(file_in(tmp_path), (256 * MIB // 4,))
-    with peak_below(MIB):
-        with pytest.raises(DataError) as caught:
-            open_data(str(path), model(x="FLOAT 1 3 8 8"))
+    with peak_below(MIB), pytest.raises(DataError) as caught:
+        open_data(str(path), model(x="FLOAT 1 3 8 8"))
     assert caught.value.code == "NNC-D003"
 
 
@@ -327,9 +326,8 @@ def test_row_81_a_long_header_is_not_read(tmp_path, model):
         member.write(b"\x93NUMPY\x02\x00" + (64 * MIB).to_bytes(4, "little"))
         for _ in range(64):
             member.write(b" " * MIB)
-    with peak_below(MIB):
-        with pytest.raises(DataError) as caught:
-            open_data(str(path), model(x="FLOAT N 8"))
+    with peak_below(MIB), pytest.raises(DataError) as caught:
+        open_data(str(path), model(x="FLOAT N 8"))
     assert caught.value.message == f"data {str(path)!r} array 'x' has no readable .npy header"
 
 
@@ -440,3 +438,29 @@ def test_no_claim_in_a_header_is_anything_but_a_data_error(tmp_path_factory, dty
 )
 def test_amounts_are_readable(nbytes, text):
     assert amount(nbytes) == text
+
+
+def test_a_file_that_goes_away_is_named(tmp_path, model):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((2, 8), np.float32))
+    source = open_data(path, model(x="FLOAT N 8"))
+    path.write_bytes(b"\x93NUMPY")
+    with pytest.raises(DataError) as caught:
+        list(source)
+    assert (
+        caught.value.message == f"data {str(path)!r} array 'array' cannot be read: the file changed while it was read"
+    )
+    path.unlink()
+    with pytest.raises(DataError) as caught:
+        source.fingerprint()
+    assert caught.value.message == f"data {str(path)!r} cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize("kind", [NpzSource, FolderSource, ImageSource])
+def test_a_path_without_anything_is_named(tmp_path, model, kind):
+    path = tmp_path / "nothing"
+    with pytest.raises(DataError) as caught:
+        kind(path, model(x="FLOAT N 3 8 8"))
+    verb = "opened" if kind is NpzSource else "read"
+    expected = f"data {str(path)!r} cannot be {verb}: No such file or directory"
+    assert (caught.value.code, caught.value.message) == ("NNC-D004", expected)

@@ -365,14 +365,15 @@ def test_a_limit_takes_images_of_all_folders(tmp_path, graph):
         for number in range(4):
             save(tmp_path / folder / f"{number}.png")
     source = open_data(tmp_path, graph, preprocess="unit", limit=3)
-    assert [path.parent.name for path in source.source.files] == ["a", "b", "c"]
+    files = source.source.files
+    assert [files[number].parent.name for (number,), _ in source.numbered()] == ["a", "b", "c"]
     assert source.size == 3
     assert open_data(tmp_path, graph, preprocess="unit", limit=99).size == 12
 
 
 def test_evenly_spaced_means_each_once():
-    assert evenly(list(range(10)), 4) == [0, 2, 5, 7]
-    assert evenly(list(range(3)), 3) == [0, 1, 2]
+    assert evenly(10, 4) == [0, 2, 5, 7]
+    assert evenly(3, 3) == evenly(3, 9) == [0, 1, 2]
 
 
 def test_one_image_is_data_too(tmp_path, graph):

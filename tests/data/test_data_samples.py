@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nncomp.data import DataSource, FeedSource, FunctionSource, RandomSource, ReaderSource, open_data
-from nncomp.errors import DataError, PluginError, UnsupportedError
+from nncomp.errors import DataError, PluginError, ResourceError, UnsupportedError
 from nncomp.ir import DataType, Graph, SequenceType, TensorType
 
 ONE = np.ones((1, 3), np.float32)
@@ -208,7 +208,7 @@ def test_row_85_one_sample_is_a_warning(graph):
 
 
 def test_row_85_an_iterator_serves_once(graph):
-    source = open_data((one for one in [ONE, ONE]), graph)
+    source = FeedSource((one for one in [ONE, ONE]), graph)
     assert len(values(source)) == 2
     assert source.fingerprint() == ""
     assert source.size is None
@@ -220,6 +220,44 @@ def test_row_85_an_iterator_serves_once(graph):
     )
     with pytest.raises(TypeError, match=r"^data does not know its size; ask \.size$"):
         len(source)
+
+
+def test_row_85_what_can_be_read_once_is_kept_for_the_next_time(graph):
+    taken = []
+
+    def stream():
+        for number in range(4):
+            taken.append(number)
+            yield {"x": ONE * np.float32(number)}
+        raise ValueError("lost")
+
+    source = open_data(stream(), graph)
+    first = iter(source)
+    assert [next(first)["x"][0, 0] for _ in range(2)] == [0, 1]
+    assert taken == [0, 1]
+    for _ in range(2):
+        got = []
+        with pytest.raises(PluginError, match=r"^data failed at sample 4: ValueError: lost$"):
+            got.extend(source)
+        assert [feeds["x"][0, 0] for feeds in got] == [0, 1, 2, 3]
+    assert taken == [0, 1, 2, 3]
+    assert (source.fingerprint(), source.size, source.label) == ("", None, "data")
+
+
+def test_row_85_what_is_kept_goes_to_disk(graph, monkeypatch):
+    monkeypatch.setattr("nncomp.data.spool._IN_MEMORY", 10)
+    source = open_data(iter([ONE * np.float32(number) for number in range(3)]), graph)
+    assert values(source) == values(source) == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+
+    def full(data):
+        raise OSError(28, "No space left on device")
+
+    source = open_data(iter([ONE]), graph)
+    monkeypatch.setattr(source.source._file, "write", full)
+    with pytest.raises(ResourceError) as caught:
+        list(source)
+    text = "data: cannot keep samples for a second reading: No space left on device"
+    assert (caught.value.code, caught.value.message) == ("NNC-E001", text)
 
 
 def test_row_85_no_more_is_taken_from_an_iterator_than_the_limit(graph):
@@ -278,6 +316,11 @@ def test_a_batch_that_neither_fills_nor_divides_is_refused(model, error_of):
     assert error.message == "data: sample 0: input 'x': expected float[2,3], got float[3,3]"
 
 
+def test_what_is_extra_is_the_only_thing_named(model, error_of):
+    error = error_of(lambda: open_data([{"x": ONE, "label": 3}], model(x="FLOAT 1 3")))
+    assert error.message == "data: sample 0: 'label' is no input of the model"
+
+
 def test_a_batch_for_a_model_that_fixes_it_is_refused(model):
     with pytest.raises(DataError) as caught:
         open_data([ONE], model(x="FLOAT 1 3"), batch=4)
@@ -321,8 +364,7 @@ class Rewinding(Reader):
 
 
 def test_a_reader_of_onnxruntime_is_data(graph):
-    source = open_data(Reader(), graph)
-    assert isinstance(source.source, ReaderSource)
+    source = ReaderSource(Reader(), graph)
     assert values(source) == [[1, 1, 1], [2, 2, 2]]
     assert source.fingerprint() == ""
     with pytest.raises(DataError) as caught:
@@ -381,6 +423,13 @@ def leaves():
     sys.exit(3)
 def number(): return 3
 constant = 3
+
+import nncomp
+class Source(nncomp.DataSource):
+    def __iter__(self):
+        yield {"x": one}
+        raise IndexError("lost")
+    def fingerprint(self): return "1"
 """
 
 
@@ -413,6 +462,7 @@ def test_a_function_may_go_on_for_ever(graph, module):
     [
         ("calibration_data:fails", "NNC-P010", "failed before the first sample: OSError: no network"),
         ("calibration_data:fails_later", "NNC-P010", "failed at sample 1: ValueError: bad row"),
+        ("calibration_data:Source", "NNC-P010", "failed at sample 1: IndexError: lost"),
         ("calibration_data:leaves", "NNC-P010", "failed at sample 1: SystemExit: 3"),
         ("calibration_data:absent", "NNC-P010", ": module 'calibration_data' has no 'absent'"),
         ("calibration_data:constant", "NNC-P010", ": expected a function, got int"),
@@ -438,6 +488,7 @@ def test_function_sources_can_be_made_without_opening(graph, module):
     source = FunctionSource("calibration_data:stream", graph, folder=module)
     assert [numbers for numbers, _ in source.numbered()] == [(0,), (1,), (2,), (3,)]
     assert source.warnings == ()
+    assert len(list(FunctionSource("calibration_data:stream", graph))) == 4
 
 
 def test_random_data_says_that_it_means_nothing(model):
@@ -469,6 +520,7 @@ def test_random_data_can_be_batched(model):
         (SequenceType(TensorType(DataType.FLOAT, (1,))), "seq(float[1])"),
         (TensorType(DataType.STRING, (1,)), "string[1]"),
         (TensorType(DataType.BFLOAT16, (1,)), "bfloat16[1]"),
+        (TensorType(DataType.UNDEFINED, (1,)), "undefined[1]"),
         (None, "None"),
     ],
 )
@@ -493,8 +545,12 @@ class Acme(DataSource):
             raise ValueError("no such table")
         return cls(argument)
 
+    @property
+    def once(self):
+        return self.argument == "once"
+
     def __iter__(self):
-        yield {"x": ONE}
+        yield {"x": ONE.tolist()}
         if self.argument == "short":
             raise ConnectionError("lost")
         yield {"x": ONE}
@@ -518,7 +574,12 @@ def test_a_plugins_source_is_opened_by_name(graph):
     assert values(source) == [[1, 1, 1]] * 2
     assert source.label == "data source 'acme'"
     assert source.fingerprint() == open_data("acme:table:1", graph, registry_sources={"acme": Acme}).fingerprint()
-    assert (source.size, source.warnings) == (None, [])
+    assert source.size is None
+
+
+def test_a_plugins_source_that_serves_once_is_kept(graph):
+    source = open_data("acme:once", graph, registry_sources={"acme": Acme})
+    assert values(source) == values(source) == [[1, 1, 1]] * 2
 
 
 @pytest.mark.parametrize(

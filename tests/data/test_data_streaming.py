@@ -212,3 +212,22 @@ def test_fingerprints_follow_the_content_and_nothing_else(tmp_path):
     assert digest(tmp_path / "a.npz") != digest(tmp_path / "b.npz")
     assert digest({"x": array}) != digest({"x": changed})
     assert digest([array]) == digest([array]) != digest([changed])
+
+
+def test_a_folder_has_a_fingerprint_and_the_warnings_of_its_files(tmp_path):
+    graph = graph_with(DataType.FLOAT, (2, 2))
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((3, 2), np.float32))
+    source = FolderSource(tmp_path, graph)
+    assert [feeds["x"].shape for feeds in source] == [(2, 2)] * 2
+    assert [warning.code for warning in source.warnings] == ["NNC-W047"] * 2
+    before = source.fingerprint()
+    assert FolderSource(tmp_path, graph).fingerprint() == before
+    (tmp_path / "b.npy").rename(tmp_path / "c.npy")
+    assert FolderSource(tmp_path, graph).fingerprint() != before
+
+
+def test_a_source_is_taken_as_it_is():
+    graph = graph_with(DataType.FLOAT, ("N", 2))
+    source = ArraySource({"x": np.zeros((3, 2), np.float32)}, graph)
+    assert open_data(source, graph).source is source

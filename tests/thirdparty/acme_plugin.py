@@ -1,4 +1,4 @@
-"""A third party's plugin, well-behaved and not: passes that do every wrong thing once, a target, a command, a recipe."""
+"""A third party's plugin, well-behaved and not: passes that do each wrong thing once, a target, a command."""
 
 import os
 import random

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import nncomp
+from nncomp.testing import graph
 from nncomp_fusion.pads import FoldPad
 
 CONV = """
@@ -82,9 +84,6 @@ def test_padded_channels_stay(check):
 
 
 def test_amounts_that_are_computed_stay():
-    import nncomp
-    from nncomp.testing import graph
-
     before = CONV.format(constants="", pad="(x, pads)", attrs="").replace("x) =>", "x, int64[8] pads) =>")
     ctx = nncomp.Context()
     FoldPad().run(graph(before), ctx)

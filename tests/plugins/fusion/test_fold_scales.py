@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import nncomp
+from nncomp.testing import assert_same_function, graph
 from nncomp_fusion.scales import FoldScales
 
 BEHIND = """
@@ -168,9 +170,6 @@ def test_a_product_of_two_activations_says_why_it_keeps_its_scale(check):
 
 
 def test_a_scale_of_unknown_rank_is_only_trusted_up_to_one_axis():
-    import nncomp
-    from nncomp.testing import assert_same_function, graph
-
     text = """
     g (float[] x) => (float[] y)
     <float[5,4] w, float{shape} k>

@@ -73,15 +73,14 @@ def test_what_precedes_a_convolution_goes_into_it_unless_it_shifts_what_is_padde
 
 
 @SETTINGS
-@given(convolutions(padded=False), st.data())
-def test_a_batchnorm_in_front_goes_into_a_convolution_without_padding(check, case, data):
+@given(convolutions(padded=False))
+def test_a_batchnorm_in_front_goes_into_a_convolution_without_padding(check, case):
     graph, rng, _, inputs, attrs, into, out, size = case
     weight = weights(graph, rng, out, into // attrs["group"], *inputs[0].shape[2:])
     norm = graph.add_op("BatchNormalization", [image(graph, 2, into, *size), *statistics(graph, rng, into)]).output
     graph.set_outputs([graph.add_op("Conv", [norm, weight, *inputs[1:]], attrs=attrs).output])
     graph.remove_unused(inputs)
     assert [op.kind for op in check(Fuse(), graph).graph.ops()] == ["Conv"]
-    del data
 
 
 @SETTINGS

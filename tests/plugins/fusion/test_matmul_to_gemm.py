@@ -2,8 +2,8 @@
 
 import pytest
 
-from nncomp_fusion.gemm import MatmulToGemm
 from nncomp.targets import Capabilities, Int8Kernel, Int8Support
+from nncomp_fusion.gemm import MatmulToGemm
 
 TEXT = """
 g (float[N,5] x) => (float[N,4] y)
@@ -48,7 +48,9 @@ def test_an_operand_that_differs_by_row_stays(check):
 
 def test_an_operand_that_widens_the_result_stays(check):
     before = TEXT.format(bias="[4]", operands="c, b").replace("[5,4] w", "[5,1] w")
-    assert check(MatmulToGemm(), before, None).declined == ["the other operand of Add is float[4], MatMul has 1 columns"]
+    assert check(MatmulToGemm(), before, None).declined == [
+        "the other operand of Add is float[4], MatMul has 1 columns"
+    ]
 
 
 def test_a_tapped_product_stays(check):

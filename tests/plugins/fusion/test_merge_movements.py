@@ -5,6 +5,10 @@ import re
 import numpy as np
 import pytest
 
+import nncomp
+from nncomp import print_graph
+from nncomp.runtime import run
+from nncomp.testing import graph
 from nncomp_fusion.movements import MergeMovements
 
 
@@ -193,9 +197,6 @@ def test_a_reshape_to_where_it_came_from_vanishes(check):
     ],
 )
 def test_shapes_that_cannot_be_proven_equal_stay(text, reason):
-    import nncomp
-    from nncomp.testing import graph
-
     after, ctx = graph(text), nncomp.Context()
     nncomp.Pipeline([MergeMovements()]).run(after, ctx)
     assert [note.reason for note in ctx.notes] == [reason]
@@ -277,7 +278,10 @@ g (float[2,30] x) => (float[2,30] y)
         ("Relu (x)", "Clip (a, z, six)", "Clip (x, x_min, x_max)"),
         ("Relu (x)", "Clip (a, n, six)", "Clip (x, x_min, x_max)"),
         ("Clip (x, n, one)", "Clip (a, z, six)", "Clip (x, x_min, x_max)"),
-        ("Clip (x, n)", "Clip (a, z)", "Relu (x)"),
+        ("Clip (x, n)", "Clip (a, z)", "Clip (x, x_min)"),
+        ("Relu (x)", "Clip (a, n)", "Clip (x, x_min)"),
+        ("Clip (x, n)", "Relu (a)", "Clip (x, x_min)"),
+        ("Clip (x, n, h)", "Clip (a, n)", "Clip (x, n, h)"),
         ("Clip (x, z, one)", "Relu (a)", "Clip (x, z, one)"),
         ("Clip (x, , one)", "Clip (a, n)", "Clip (x, x_min, x_max)"),
         ("Clip (x, n, z)", "Clip (a, h, one)", "Clip (x, x_min, x_max)"),
@@ -286,9 +290,15 @@ g (float[2,30] x) => (float[2,30] y)
 def test_clips_merge(check, first, second, expected):
     outcome = check(MergeMovements(), CLIPS.format(first=first, second=second), exact=True)
     assert outcome.fired == ["merge-clips"]
-    from nncomp import print_graph
 
     assert f"y = {expected}" in print_graph(outcome.graph)
+
+
+def test_a_clip_without_a_bound_still_ends_at_the_largest_number(check):
+    before = CLIPS.format(first="Relu (x)", second="Clip (a, n)")
+    outcome = check(MergeMovements(), before, exact=True)
+    found = run(outcome.graph, {"x": np.full((2, 30), np.inf, np.float32)})
+    assert (found["y"] == np.finfo(np.float32).max).all()
 
 
 @pytest.mark.parametrize(

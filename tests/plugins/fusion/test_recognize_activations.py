@@ -108,7 +108,11 @@ def test_hard_sigmoid_with_any_slope(check, body, alpha, beta):
         ),
         (GATE + "y = Div (c, three)", {}, "clip to [0, 6], times 0.333333, does not end at 1"),
         ("a = Mul (x, half)\nb = Add (a, half)\ny = Clip (b, zero, six)", {}, "it clips to [0, 6], expected [0, 1]"),
-        ("a = Mul (x, half)\nb = Add (a, half)\ny = Clip (b, half, one)", {}, "it clips to [0.5, 1.0], expected [0, something]"),
+        (
+            "a = Mul (x, half)\nb = Add (a, half)\ny = Clip (b, half, one)",
+            {},
+            "it clips to [0.5, 1.0], expected [0, something]",
+        ),
         (
             "d = HardSigmoid (x)\ny = Mul (d, x)",
             {},
@@ -128,7 +132,11 @@ def test_hard_sigmoid_with_any_slope(check, body, alpha, beta):
         ),
         (
             "x3 = Add (v, three)\nc = Clip (x3, zero, six)\ny = Div (c, six)",
-            {"float three": "float[1,1,1,1] three", "float[N,3,5] x": "float[3,5] v", "float[N,3,5] y": "float[1,1,3,5] y"},
+            {
+                "float three": "float[1,1,1,1] three",
+                "float[N,3,5] x": "float[3,5] v",
+                "float[N,3,5] y": "float[1,1,3,5] y",
+            },
             "a constant has more axes than its input",
         ),
         (

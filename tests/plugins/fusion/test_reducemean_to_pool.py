@@ -2,6 +2,8 @@
 
 import pytest
 
+import nncomp
+from nncomp.testing import graph
 from nncomp_fusion.pools import ReducemeanToPool
 
 
@@ -51,11 +53,11 @@ def test_without_the_axes_that_were_reduced_it_is_flattened(check):
         ),
         (
             "g (float[1,3,8,8] x) => (float[1,3,7,7] y) { y = AveragePool <kernel_shape = [2, 2]> (x) }",
-            "its window is 2 x 2, the image 8 x 8",
+            "its window does not cover the image",
         ),
         (
             "g (float[1,3,H,W] x) => (float[1,3,P,Q] y) { y = AveragePool <kernel_shape = [2, 2]> (x) }",
-            "its window is 2 x 2, the image H x W",
+            "its window does not cover the image",
         ),
         (
             """g (float[1,3,4,4] x) => (float[1,3,2,2] y)
@@ -69,9 +71,6 @@ def test_other_means_stay(check, text, reason):
 
 
 def test_axes_that_are_fed_stay():
-    import nncomp
-    from nncomp.testing import graph
-
     ctx = nncomp.Context()
     text = "g (float[1,3,8,8] x, int64[2] axes) => (float[1,3,1,1] y) { y = ReduceMean (x, axes) }"
     ReducemeanToPool().run(graph(text, opset=18), ctx)

@@ -1,0 +1,48 @@
+"""How the weight of one op becomes INT8: which axis keeps its own scales, and how wide they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.ir import Op
+from nncomp.ops import QuantRole
+from nncomp_quant.scales import FloatArray, pair_safe_scale, quantize_weight, symmetric_scale
+
+
+@dataclass(frozen=True, slots=True)
+class WeightQuantizer:
+    """Weight quantization of a whole model.
+
+    Attributes:
+        per_channel: One scale an output channel; else one a tensor.
+        pair_safe: Leave room for 16-bit pair sums; see :func:`nncomp_quant.scales.pair_safe_scale`.
+    """
+
+    per_channel: bool = True
+    pair_safe: bool = True
+
+    def axis(self, op: Op, role: QuantRole) -> int | None:
+        """Return the axis that keeps its own scales, None for one scale in all."""
+        return role.weight_axis(op) if self.per_channel and role.weight_axis is not None else None
+
+    def scale(self, op: Op, array: npt.NDArray[Any], axis: int | None) -> FloatArray:
+        """Return the weight's scales, float32, shape (C,) or ()."""
+        # Depthwise kernels multiply one channel at a time, in 32 bits: they have no pairs.
+        depthwise = array.ndim > 2 and array.shape[1] == 1 and op.attr("group", 1) > 1
+        if axis is None or depthwise or not self.pair_safe:
+            return symmetric_scale(array, axis)
+        return pair_safe_scale(array, axis)
+
+    def rounded(self, op: Op, array: npt.NDArray[Any], role: QuantRole) -> FloatArray:
+        """Return the float weight that the integers stand for, s * q, in the shape of ``array``."""
+        axis = self.axis(op, role)
+        codes, scale = quantize_weight(array, axis, scale=self.scale(op, array, axis))
+        if axis is None:
+            return np.asarray(codes * scale, np.float32)
+        shape = [1] * array.ndim
+        shape[axis % array.ndim] = -1
+        return np.asarray(codes * scale.reshape(shape), np.float32)

@@ -1,0 +1,29 @@
+"""Start-up: the help answers at once, because nothing heavy is imported before a command runs."""
+
+import subprocess
+import sys
+
+HEAVY = ("onnxruntime", "onnx", "networkx", "pydantic", "numpy", "rich", "pluggy", "nncomp.ir", "nncomp.plugins")
+
+
+def test_the_help_imports_nothing_heavy_and_takes_under_half_a_second_of_cpu():
+    code = (
+        "import sys, time; from nncomp.cli import main; status = main(['--help']);"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules];"
+        "print('HEAVY', heavy, 'CPU', time.process_time() < 0.5, 'STATUS', status)"
+    )
+    # The least of three: bytecode may have to be compiled first, and other work may be going on.
+    lines = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+        for _ in range(3)
+    ]
+    assert "HEAVY [] CPU True STATUS 0" in lines
+
+
+def test_the_help_of_a_command_imports_nothing_heavy_either():
+    code = (
+        "import sys; from nncomp.cli import main; main(['compile', '--help']);"
+        f"print([name for name in {HEAVY!r} if name in sys.modules and name != 'pydantic'])"  # typer itself may use it
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,134 @@
+"""Consoles of all sorts: text that any of them can show, numbers that people can read, progress where it helps."""
+
+import io
+import sys
+
+import pytest
+
+from nncomp.cli import progress
+from nncomp.cli.streams import one_line, prepare_streams, printable
+from nncomp.cli.tables import bytes_text, count_text, decibel_text, ratio_text, show_table, time_text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("é", "é"),
+        ("a\nb", "a\\nb"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\u202eevil", "\\u202eevil"),
+        ("x" * 300, "x" * 98 + "..." + "x" * 98),
+    ],
+)
+def test_names_are_shown_escaped_and_cut(text, shown):
+    assert printable(text) == shown
+
+
+def test_a_megabyte_of_name_is_cut_at_once():
+    assert len(printable("\x00" * (1 << 20))) <= 200
+
+
+def test_a_message_is_one_line():
+    assert one_line(" a\nb\tc\x00 ") == "a b c\\x00"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_what_a_console_cannot_encode_is_escaped(monkeypatch, encoding):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    prepare_streams()
+    show_table("", ("名前", "b"), [("☃ é", "[bold]x[/bold]")])
+    sys.stdout.flush()
+    text = raw.getvalue().decode(encoding)
+    assert "\\u2603" in text
+    assert "[bold]x[/bold]" in text
+    assert "\u2500" not in text
+
+
+def test_a_stream_that_is_closed_from_the_start_is_replaced(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    prepare_streams()
+    print("nobody hears this")
+    sys.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (bytes_text(0), "0 B"),
+        (bytes_text(1023), "1023 B"),
+        (bytes_text(1536), "1.50 KiB"),
+        (bytes_text(3 << 40), "3.00 TiB"),
+        (bytes_text(None), "?"),
+        (count_text(9999), "9999"),
+        (count_text(10_000), "10.00 k"),
+        (count_text(2_500_000), "2.50 M"),
+        (count_text(3_000_000_000_000), "3.00 T"),
+        (count_text(None), "?"),
+        (ratio_text(4, 1), "0.25x"),
+        (ratio_text(0, 1), ""),
+        (ratio_text(None, 1), ""),
+        (time_text(12.34), "12.3 us"),
+        (time_text(12_340), "12.34 ms"),
+        (time_text(1_234_000), "1.23 s"),
+        (decibel_text(float("inf")), "exact"),
+        (decibel_text(float("-inf")), "not comparable"),
+        (decibel_text(12.34), "12.3 dB"),
+    ],
+)
+def test_numbers_are_short(shown, expected):
+    assert shown == expected
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+def test_without_a_terminal_long_work_says_a_line_every_ten_seconds_and_short_work_nothing(monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    log = progress.LogProgress()
+    for done in range(5):
+        clock.now += 1
+        log.step("calibration", done, 100)
+    assert capsys.readouterr().err == ""
+    clock.now += 10
+    log.step("calibration", 28, 100)
+    clock.now += 1
+    log.step("calibration", 30, 100)
+    assert capsys.readouterr().err == "nncomp: calibration 28/100, 2/s, 36 s left\n"
+    clock.now += 10
+    log.step("accuracy", 1, None)
+    clock.now += 10
+    log.step("accuracy", 20, None)
+    assert capsys.readouterr().err == "nncomp: accuracy 20, 2/s\n"
+
+
+def test_on_a_terminal_there_is_a_bar_that_goes_away(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.shown_progress() as bar:
+        assert isinstance(bar, progress.BarProgress)
+        bar.step("calibration", 1, 10)
+        bar.step("calibration", 5, 10)
+        bar.step("accuracy", 1, None)
+    text = sys.stderr.getvalue()
+    assert "calibration" in text
+    assert text.endswith("\x1b[2K")
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    with progress.shown_progress() as shown:
+        assert isinstance(shown, progress.LogProgress)

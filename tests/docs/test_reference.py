@@ -1,0 +1,229 @@
+"""The docs name all that there is: tables are made from the code, and nothing that has a name is left out.
+
+``NNCOMP_UPDATE=1 pytest tests/docs`` writes the tables anew; the diff is read.
+"""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from nncomp import hookspecs
+from nncomp.cli.app import app
+from nncomp.cli.lists import _pass, _type, _value
+from nncomp.data import PRESETS, DataOptions, Preprocess
+from nncomp.errors import CODES, NncompError
+from nncomp.plugins import Registry
+from nncomp.recipe import Recipe
+from nncomp.targets import Int8Form
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+BUILT_IN = ("cleanup", "fusion", "quant", "ort")
+
+
+@pytest.fixture(scope="module")
+def registry():
+    """Return what nncomp itself brings, whatever else is installed."""
+    found = Registry.discover()
+    ours = {key for key, owner in found.owners.items() if owner in BUILT_IN}
+    for sort, table in (("pass", found.passes), ("target", found.targets), ("recipe", found.recipes)):
+        for name in [name for name in table if (sort, name) not in ours]:
+            del table[name]
+    return found
+
+
+def page(name):
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def cell(text):
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell(item) for item in line) + " |" for line in lines)
+
+
+# ------------------------------------------------------------------------------------------- tables made from the code
+
+
+def exit_statuses(registry):
+    kinds, found = [NncompError], {}
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind.__module__ == "nncomp.errors":
+            found.setdefault(kind.exit_status, []).append((kind.__name__, inspect.getdoc(kind).partition("\n")[0]))
+    return table(
+        ("status", "exception", "when"),
+        [(status, f"`{name}`", text) for status, names in sorted(found.items()) for name, text in sorted(names)],
+    )
+
+
+def error_codes(registry):
+    return table(("code", "what it means"), [(f"`{code}`", text) for code, text in CODES.items()])
+
+
+def passes(registry):
+    parts = []
+    for name, found in sorted(registry.passes.items()):
+        shown = _pass(found, registry.owner("pass", name))
+        doc = shown["doc"].replace("\n\n", "\0").replace("\n", " ").replace("\0", "\n\n")
+        parts.append(f"### `{name}`\n\n{doc}\n\nEffect: {shown['effect']}. Plugin: `{shown['plugin']}`.")
+        if shown["after"]:
+            parts[-1] += f" Not before: {', '.join(f'`{other}`' for other in shown['after'])}."
+        if shown["options"]:
+            rows = [
+                (f"`{key}`", _type(one, shown["definitions"]), f"`{_value(one.get('default'))}`", one.get("description"))
+                for key, one in shown["options"].items()
+            ]
+            parts.append(table(("option", "type", "default", "what it does"), rows))
+    return "\n\n".join(parts)
+
+
+def command_line(registry):
+    parts = []
+    root = typer.main.get_command(app)
+    for name, command in root.commands.items():
+        arguments = [one for one in command.params if one.param_type_name == "argument"]
+        usage = " ".join(["nncomp", name, *(one.metavar for one in arguments)])
+        parts.append(f"### `{usage}`\n\n{inspect.cleandoc(command.help)}")
+        rows = [
+            (", ".join(f"`{flag}`" for flag in one.opts) + (f" {one.metavar}" if one.metavar else ""), one.help)
+            for one in command.params
+            if one.param_type_name == "option" and one.name != "help"
+        ]
+        parts.append(table(("option", "what it does"), rows))
+    return "\n\n".join(parts)
+
+
+def ort_kernels(registry):
+    int8 = registry.target("ort").capabilities.int8
+    forms = {Int8Form.QDQ: "static", Int8Form.QDQ_FLOAT_OUT: "static, float output", Int8Form.DYNAMIC: "dynamic"}
+    return table(
+        ("operator", "form", "absorbs", "one scale for input and output", "worth"),
+        [
+            (f"`{kind}`", forms[one.form], ", ".join(sorted(one.absorbs)), "yes" if one.same_scale else "", one.worth)
+            for kind, one in int8.kernels.items()
+        ],
+    )
+
+
+def ort_float_causes(registry):
+    causes = registry.target("ort").capabilities.int8.float_causes
+    return table(("operator", "why it stays float"), [(f"`{kind}`", why) for kind, why in causes.items()])
+
+
+MADE = {
+    "exit statuses": ("reports", exit_statuses),
+    "error codes": ("reports", error_codes),
+    "passes": ("passes", passes),
+    "commands": ("commands", command_line),
+    "ort kernels": ("targets", ort_kernels),
+    "ort float causes": ("targets", ort_float_causes),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_table_in_the_docs_is_what_the_code_says(name, registry):
+    where, make = MADE[name]
+    text, made = page(where), make(registry)
+    begin, end = f"<!-- made: {name} -->\n", "\n<!-- end -->"
+    before, found, rest = text.partition(begin)
+    assert found, f"docs/{where}.md has no place for {name}"
+    old, _, after = rest.partition(end)
+    if old != made and os.environ.get("NNCOMP_UPDATE"):
+        (DOCS / f"{where}.md").write_text(before + begin + made + end + after, encoding="utf-8")
+        return
+    assert old == made, f"docs/{where}.md is behind the code: NNCOMP_UPDATE=1 pytest tests/docs"
+
+
+# -------------------------------------------------------------------------------------------- names that stand in prose
+
+
+def missing(names, text):
+    """Return those of ``names`` that do not stand in ``text`` as code."""
+    return [name for name in names if not re.search(rf"`[^`\n]*(?<![\w-]){re.escape(name)}(?![\w-])[^`\n]*`", text)]
+
+
+def test_every_hook_is_described():
+    hooks = [name for name in vars(hookspecs) if name.startswith("nncomp_")]
+    assert len(hooks) == 7
+    assert missing(hooks, page("plugins")) == []
+
+
+def test_every_target_and_recipe_is_described(registry):
+    assert missing(registry.targets, page("targets")) == []
+    assert missing(registry.recipes, page("recipes")) == []
+
+
+def test_every_option_of_quantize_is_described(registry):
+    assert missing(registry.pass_type("quantize").model_fields, page("quantization")) == []
+
+
+def keys(model):
+    for name, info in model.model_fields.items():
+        yield name
+        inner = [one for one in (info.annotation, *getattr(info.annotation, "__args__", ())) if hasattr(one, "model_fields")]
+        for one in inner:
+            if one is not DataOptions:
+                yield from keys(one)
+
+
+def test_every_key_of_a_recipe_is_described():
+    assert missing(keys(Recipe), page("recipes")) == []
+
+
+def test_every_option_and_preset_of_data_is_described():
+    names = [*DataOptions.model_fields, *Preprocess.model_fields, *PRESETS]
+    assert missing(names, page("data")) == []
+
+
+def test_every_warning_code_is_described():
+    sources = [path for part in ("nncomp", "plugins", "targets") for path in (ROOT / part).rglob("*.py")]
+    used = {code for path in sources for code in re.findall(r"NNC-[A-Z]\d{3}", path.read_text(encoding="utf-8"))}
+    assert missing(sorted(used), page("reports")) == []
+
+
+def test_no_code_is_described_that_does_not_exist():
+    sources = [path for part in ("nncomp", "plugins", "targets") for path in (ROOT / part).rglob("*.py")]
+    used = {code for path in sources for code in re.findall(r"NNC-[A-Z]\d{3}", path.read_text(encoding="utf-8"))}
+    told = {code for path in DOCS.glob("*.md") for code in re.findall(r"NNC-[A-Z]\d{3}", path.read_text(encoding="utf-8"))}
+    assert told <= used
+
+
+def test_every_key_of_a_report_is_described(classifier, tmp_path):
+    from nncomp.compiler import CompileRequest, compile_model
+
+    request = CompileRequest(model=classifier, passes=("cleanup", "fuse", "quantize"), data="random:4", measure_seconds=0)
+    report = json.loads(compile_model(request).report.to_json())
+    free = ("kinds", "unpriced", "opsets", "results", "target_report", "budget")  # keys that come from the model or a plugin
+
+    def walk(value, inside=""):
+        if isinstance(value, list):
+            for item in value:
+                yield from walk(item, inside)
+        elif isinstance(value, dict) and inside not in free:
+            for key, item in value.items():
+                yield key
+                yield from walk(item, key)
+
+    text = page("reports")
+    assert missing(sorted(set(walk(report))), text) == []
+    assert missing(report["target_report"], text) == []
+
+
+def test_the_pages_need_no_module_that_a_user_does_not_have():
+    """Run the README's plugin alone, in a process of its own, as a user would."""
+    blocks = re.findall(r"```python\n(# file: nncomp_\w+\.py\n.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 1
+    assert blocks[0].count("\n") <= 26, "the README promises a plugin in about 20 lines"
+    subprocess.run([sys.executable, "-c", blocks[0]], check=True)
