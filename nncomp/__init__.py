@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from nncomp.targets import Target as Target
     from nncomp.text import parse_graph as parse_graph
     from nncomp.text import print_graph as print_graph
-    from nncomp.verify import verify as verify
 
 __version__: Final = "0.1.0"
 
@@ -51,7 +50,6 @@ _HOMES: Final[dict[str, str]] = {
     **dict.fromkeys(("parse_graph", "print_graph"), "nncomp.text"),
     "DataSource": "nncomp.data",
     "Registry": "nncomp.plugins",
-    "verify": "nncomp.verify",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names above, all strings

@@ -9,11 +9,12 @@ import onnx
 from onnx import TensorProto
 
 from nncomp.errors import ModelError
-from nncomp.ir import Graph, SequenceType, Tensor, TensorType, Type, Value
-from nncomp.ops import OpTable
+from nncomp.ir import Graph, Op, SequenceType, Tensor, TensorType, Type, Value
 from nncomp.onnx_io import graph_to_proto
 from nncomp.onnx_io.tensors import tensor_to_proto
-from nncomp.onnx_io.types import type_from_proto
+from nncomp.onnx_io.types import type_from_proto, type_to_proto
+from nncomp.onnx_io.writer import attribute_to_proto
+from nncomp.ops import OpTable
 
 _DATA_UP_TO: Final = 1024
 """Elements; constants up to this size may decide shapes (Reshape, Slice, ...), larger ones are weights."""
@@ -52,8 +53,8 @@ def inferred_types(
     Args:
         graph: A model's own graph.
         input_shapes: Sizes to assume for graph inputs, by name.
-        declared: Start from the known types of all values. False: from those of graph inputs and constants only, for who
-            must not rely on what a file says about values inside.
+        declared: Start from the known types of all values. False: from those of graph inputs and constants only, for
+            who must not rely on what a file says about values inside.
     """
     weights: list[tuple[str, Tensor]] = []
 
@@ -158,10 +159,54 @@ def merged_type(known: Type | None, found: Type) -> Type:
 
 
 def _apply_table_rules(graph: Graph, ops: OpTable) -> None:
+    """Apply table rules where a type is not fully known, and onnx's rule for each op behind what they found. Linear."""
+    found: set[Value] = set()
     for part, op in graph.walk():
         row = ops.row(op, graph.opsets)
-        if row is None or row.infer is None or all(value.type is not None for value in op.outputs):
-            continue
-        for value, type_ in zip(op.outputs, row.infer(op), strict=False):
+        if row is not None and row.infer is not None and not all(_is_static(value) for value in op.outputs):
+            types = row.infer(op)
+        elif found.intersection(op.inputs) and not op.bodies:
+            types = _schema_types(op, part)
+        else:
+            types = ()
+        for value, type_ in zip(op.outputs, types, strict=False):
             if type_ is not None and value.name:
-                part.set_type(value, merged_type(value.type, type_))
+                _refine(part, value, type_, found)
+        for body in op.bodies.values():
+            for inner, outer in body.captures.items():
+                if outer in found and outer.type is not None:
+                    _refine(body, inner, outer.type, found)
+
+
+def _refine(graph: Graph, value: Value, type_: Type, found: set[Value]) -> None:
+    merged = merged_type(value.type, type_)
+    if merged != value.type:
+        graph.set_type(value, merged)
+        found.add(value)
+
+
+def _is_static(value: Value) -> bool:
+    return not value.name or (value.tensor_type is not None and value.tensor_type.static_shape is not None)
+
+
+def _schema_types(op: Op, graph: Graph) -> tuple[Type | None, ...]:
+    """Return what onnx's rule for this one op says of its outputs; nothing where it has none, or contradicts."""
+    version = graph.opsets.get(op.domain, 1)
+    node = onnx.NodeProto(op_type=op.kind, domain=op.domain)
+    node.input.extend("" if value is None else f"in{slot}" for slot, value in enumerate(op.inputs))
+    node.output.extend(f"out{slot}" if value.name else "" for slot, value in enumerate(op.outputs))
+    node.attribute.extend(attribute_to_proto(name, attr) for name, attr in op.attrs.items())
+    given = {f"in{slot}": value for slot, value in enumerate(op.inputs) if value is not None}
+    constants = {name: graph.constant(value) for name, value in given.items()}
+    data = {name: tensor for name, tensor in constants.items() if tensor is not None and tensor.size <= _DATA_UP_TO}
+    try:
+        types = onnx.shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(op.kind, version, op.domain),
+            node,
+            {name: type_to_proto(value.type) for name, value in given.items()},
+            {name: tensor_to_proto(tensor, name) for name, tensor in data.items()},
+            opset_imports=[onnx.helper.make_opsetid(domain, number) for domain, number in graph.opsets.items()],
+        )
+    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError):
+        return ()
+    return tuple(type_from_proto(types[name]) if name in types else None for name in node.output)

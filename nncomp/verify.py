@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import networkx as nx
+import numpy as np
 import onnx
 from onnx.defs import OpSchema, SchemaError
 
@@ -40,8 +41,7 @@ def problems(graph: Graph) -> Iterator[ModelError]:
                 return
         yield from _structure(part)
         for op in part.ops():
-            yield from _schema(part, op)
-            yield from _quantization(part, op)
+            yield from list(_schema(part, op)) or _quantization(part, op)
 
 
 def _cycle(graph: Graph) -> ModelError | None:
@@ -169,21 +169,19 @@ def _quantization(graph: Graph, op: Op) -> Iterator[ModelError]:
     scale = graph.array(op.input(1))
     if scale is None:
         return
-    numbers = scale.astype("float64") if scale.dtype.kind != "V" else None
-    if numbers is not None and op.kind and not ((numbers > 0) & (numbers < float("inf"))).all():
-        if scale.dtype.name.startswith("float8_e8m0"):
-            return
+    numbers = scale.astype(np.float64)
+    if not ((numbers > 0) & (numbers < np.inf)).all():
         yield ModelError(
             f"{op.label!r}: a scale must be positive and finite", code="NNC-M051", where=where, hint="recalibrate"
         )
     zero = graph.array(op.input(2))
-    if zero is not None and zero.shape != scale.shape:
+    if zero is not None and zero.shape != scale.shape and not zero.size == scale.size == 1:
         yield ModelError(
             f"{op.label!r}: scale has shape {list(scale.shape)}, zero_point {list(zero.shape)}",
             code="NNC-M051",
             where=where,
         )
-    data = op.inputs[0]
+    data = op.input(0)
     shape = data.shape if data is not None else None
     if scale.ndim == 1 and scale.size > 1 and shape is not None and not op.attr("block_size", 0):
         axis = op.attr("axis", 1)

@@ -229,6 +229,20 @@ def test_held_out_samples_and_labels_are_found_beside_the_calibration_samples(re
     assert (found.source, found.runs, found.labelled) == ("held-out samples", 3, 3)
 
 
+def test_looking_at_the_first_samples_is_not_taken_for_a_whole_iteration(registry, model):
+    report = compiled(registry, model, data="random:3", passes=("nothing",)).report
+    assert report.accuracy.runs == 3
+    assert [warning.code for warning in report.warnings] == ["NNC-W048"]
+
+
+def test_an_iterator_that_is_good_for_one_use_is_used_once(registry, model):
+    net = load(model)
+    rng = np.random.default_rng(0)
+    samples = ({"x": rng.standard_normal((1, 4)).astype(np.float32)} for _ in range(4))
+    found = compiled(registry, net, data=samples).report.accuracy
+    assert (found.source, found.runs) == ("calibration samples", 4)
+
+
 def test_a_recipe_finds_its_data_beside_itself(registry, model, tmp_path, monkeypatch):
     folder = tmp_path / "recipes"
     folder.mkdir()
@@ -336,7 +350,7 @@ def test_keep_going_rolls_a_failed_pass_back_and_says_so(registry, model):
     result = compiled(registry, model, passes=("drop-identity", "breaker", "nothing"), keep_going=True)
     assert [op.kind for op in result.artifact.graph.ops()] == ["MatMul"]
     assert [bool(one.error) for one in result.report.passes] == [False, True, False]
-    assert result.report.accuracy.identical
+    assert result.report.accuracy.sqnr_db > 100  # the original's run may be optimized
     assert result.report.warnings[0].code == "NNC-P011"
 
 

@@ -70,6 +70,34 @@ def test_symbolic_sizes_leave_costs_unknown_without_shapes():
     assert facts(text, {"x": (1, 4)}).macs == 12
 
 
+def test_a_run_finds_the_sizes_that_cannot_be_inferred():
+    net = graph(
+        """
+        g (float[N,4] x) => (float[M,3] y) <float[4,3] w, bool[2] keep = {1, 1}>
+        { some = Compress <axis = 0> (x, keep)
+          y = MatMul (some, w) }
+        """
+    )
+    feeds = {"x": np.eye(4, dtype=np.float32)[:2]}
+    assert model_facts(net, TABLE, {"x": (2, 4)}).unpriced
+    found = model_facts(net, TABLE, feeds=feeds)
+    assert (found.unpriced, found.unsized) == ({}, 0)
+    assert found.macs == 2 * 4 * 3
+
+
+def test_a_run_that_fails_leaves_sizes_unknown():
+    text = '<ir_version: 10, opset_import: ["": 17, "acme": 1]> g (float[N] x) => (float[N] y) { y = acme.Magic (x) }'
+    assert model_facts(graph(text), TABLE, feeds={"x": np.ones(2, np.float32)}).unpriced == {"acme.Magic": 1}
+
+
+def test_what_a_constant_node_makes_is_no_activation():
+    found = facts(
+        "g (float[1] x) => (float[1] y) { c = Constant <value = float[1] {2.0}> () a = Add (x, c) y = Relu (a) }"
+    )
+    assert found.peak_activation_bytes == 8
+    assert found.weight_bytes == 4
+
+
 def test_a_weight_that_two_ops_share_counts_once():
     net = graph("g (float[2,3] x) => (float[2,3] y) <float[3,3] w> { a = MatMul (x, w) y = MatMul (a, w) }")
     assert parameter_count(net, TABLE) == 9

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from nncomp.ops import OpTable
 
 Every = Annotated[bool, typer.Option("--ops", help="Show every op, bodies indented, not one line a kind.")]
+Run = Annotated[bool, typer.Option("--run", help="Run it once on random inputs, for sizes that cannot be inferred.")]
 
 
 def inspect(
     model: Model,
     *,
     ops: Every = False,
+    run: Run = False,
     dim: Dims = None,
     plugin: Plugins = None,
     json: Json = False,
@@ -38,7 +40,7 @@ def inspect(
     registry = load_registry(plugin)
     graph = onnx_io.load(model)
     verify(graph)
-    found = _described(graph, registry.ops, dimensions(dim), every=ops)
+    found = _described(graph, registry.ops, dimensions(dim), every=ops, run=run)
     found = {"model": str(model), **found}
     if json:
         show_json(found)
@@ -46,14 +48,16 @@ def inspect(
     _show(found)
 
 
-def _described(graph: Graph, table: OpTable, sizes: dict[str, int], *, every: bool) -> dict[str, Any]:
+def _described(graph: Graph, table: OpTable, sizes: dict[str, int], *, every: bool, run: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from nncomp.compiler import model_digest
     from nncomp.report import model_facts, plain, with_shapes
+    from nncomp.runtime import random_feeds
 
+    feeds = random_feeds(graph, dims=sizes) if run else None
     shapes = _input_shapes(graph, sizes)
-    rows = _rows(with_shapes(graph, table, shapes), table)
+    rows = _rows(with_shapes(graph, table, shapes, feeds=feeds), table)
     kinds: dict[str, dict[str, Any]] = {}
     for row in rows:
         kind = kinds.setdefault(row["kind"], {"kind": row["kind"], "ops": 0, "params": 0, "macs": 0})
@@ -71,7 +75,7 @@ def _described(graph: Graph, table: OpTable, sizes: dict[str, int], *, every: bo
             for value in graph.inputs
         ],
         "outputs": [{"name": value.name, "type": str(value.type)} for value in graph.outputs],
-        "facts": asdict(model_facts(graph, table, shapes)),
+        "facts": asdict(model_facts(graph, table, shapes, feeds=feeds)),
         "kinds": sorted(kinds.values(), key=lambda kind: (-kind["macs"], -kind["ops"], kind["kind"])),
     }
     if every:

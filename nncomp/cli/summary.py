@@ -68,7 +68,7 @@ def _show_before_after(report: Report) -> None:
     rows.append(
         ("operators", _operators(before), _operators(after), ratio_text(_without_qdq(before), _without_qdq(after)))
     )
-    row("MACs", before.macs, after.macs)
+    rows.append(("MACs", macs_text(before), macs_text(after), ratio_text(before.macs, after.macs)))
     row("activations, peak", before.peak_activation_bytes, after.peak_activation_bytes, bytes_text)
     if report.latency is not None:
         speed = report.latency
@@ -85,6 +85,13 @@ def _show_before_after(report: Report) -> None:
         rows.append(("accuracy", f"{found.before:.2%}", f"{found.after:.2%}", change))
     show_table("", (report.model_name, "before", "after", ""), rows, right=(1, 2))
     say()
+
+
+def macs_text(facts: ModelFacts) -> str:
+    """Return the multiplications; a bound when ops that may multiply have no known cost."""
+    if not facts.unpriced:
+        return count_text(facts.macs)
+    return f">= {count_text(facts.macs)}" if facts.macs else "?"
 
 
 def _qdq(facts: ModelFacts) -> int:
@@ -124,7 +131,7 @@ def _outcome(record: PassRecord) -> str:
     if record.gate is None:
         return "not checked"
     if record.gate.skipped or record.gate.deviation is None:
-        return f"not checked: {record.gate.skipped}"
+        return "not checked: see the warnings"
     deviation = record.gate.deviation
     if deviation.identical:
         return "bit-identical"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,14 @@ class Datasets:
         evaluation: To judge the result on; the same samples when there are no others.
         labels: Classes of the evaluation samples; None when nobody knows.
         held_out: The evaluation samples are others than those of the calibration.
+        first: The first samples, for the gate, shapes and latency.
     """
 
     calibration: DataSource | None = None
     evaluation: DataSource | None = None
     labels: Array | None = None
     held_out: bool = False
+    first: tuple[Feeds, ...] = ()
 
     def samples(self) -> Iterator[tuple[Feeds, Array | None]]:
         """Yield the evaluation samples with their labels."""
@@ -43,11 +45,6 @@ class Datasets:
             return
         for numbers, feeds in self.evaluation.numbered():
             yield feeds, None if self.labels is None else self.labels[list(numbers)]
-
-    def first(self, count: int) -> list[Feeds]:
-        """Return the first samples."""
-        source = self.calibration if self.calibration is not None else self.evaluation
-        return [] if source is None else list(islice(source, count))
 
 
 def data_options(request: CompileRequest, recipe: Recipe) -> DataOptions:
@@ -71,39 +68,47 @@ def data_options(request: CompileRequest, recipe: Recipe) -> DataOptions:
 
 
 def open_datasets(request: CompileRequest, recipe: Recipe, graph: Graph, registry: Registry) -> Datasets:
-    """Open the request's data, or else the recipe's. Nothing but headers and labels is read.
+    """Open the request's data, or else the recipe's. Headers, labels and the first samples are read.
 
     Raises:
         DataError: the data cannot be read or does not fit the model.
     """
-    opener = _Opener(request, recipe, graph, registry)
-    spec: object = request.data
-    if spec is None and recipe.data is not None and recipe.data.path:
-        spec = recipe.data.path
-        opener = _Opener(request, recipe, graph, registry, base=recipe.source.folder, allow_code=False)
-    calibration = opener.open(spec, "calibration") if spec is not None else None
-    if request.evaluation is not None:
-        opener, spec = _Opener(request, recipe, graph, registry), request.evaluation
-    if spec is None:
+    opener = _Opener(request, recipe, graph, registry, spec=request.data)
+    if request.data is None and recipe.data is not None and recipe.data.path:
+        # What a recipe names is data beside it, never code.
+        opener = replace(opener, spec=recipe.data.path, base=recipe.source.folder, allow_code=False)
+    judge = opener if request.evaluation is None else _Opener(request, recipe, graph, registry, request.evaluation)
+    calibration = opener.open("calibration") if opener.spec is not None else None
+    if judge.spec is None:
         return Datasets()
-    evaluation = opener.evaluation(spec, calibration)
-    known = opener.labels(spec, evaluation)
-    return Datasets(calibration, evaluation, known, held_out=calibration is None or _differ(calibration, evaluation))
+    evaluation = judge.evaluation(calibration if judge is opener else None)
+    known = judge.labels(evaluation)
+    looked_at = judge.again("evaluation", evaluation)
+    held_out = calibration is None
+    if calibration is not None:
+        beginning = opener.again("calibration", calibration)
+        held_out = evaluation is not calibration and _differ(beginning, looked_at)
+        looked_at = beginning
+    first = () if request.dry_run else tuple(islice(looked_at, recipe.gate.samples))
+    return Datasets(calibration, evaluation, known, held_out, first)
 
 
 @dataclass(frozen=True, slots=True)
 class _Opener:
+    """Opens one piece of data, in the way that the recipe and the request ask for."""
+
     request: CompileRequest
     recipe: Recipe
     graph: Graph
     registry: Registry
+    spec: object
     base: Path | None = None
     allow_code: bool = True
 
-    def open(self, spec: object, part: Any) -> DataSource:
+    def open(self, part: Any) -> DataSource:
         options = data_options(self.request, self.recipe)
         return open_data(
-            spec,
+            self.spec,
             self.graph,
             preprocess=options.preprocess,
             limit=options.limit,
@@ -117,26 +122,36 @@ class _Opener:
             registry_sources=self.registry.data_sources,
         )
 
-    def evaluation(self, spec: object, calibration: DataSource | None) -> DataSource:
+    @property
+    def is_text(self) -> bool:
+        return isinstance(self.spec, str | os.PathLike)
+
+    def again(self, part: Any, opened: DataSource) -> DataSource:
+        """Return a source for a look at the beginning: what ``opened`` counts and warns of is of whole iterations.
+
+        An object that was handed over may be good for one use only, and is not opened twice.
+        """
+        return self.open(part) if self.is_text and opened.size is not None else opened
+
+    def evaluation(self, calibration: DataSource | None) -> DataSource:
         """Open the evaluation part; where there is none, the samples of the calibration have to do."""
-        if not isinstance(spec, str | os.PathLike) and spec is self.request.data and calibration is not None:
+        if calibration is not None and not self.is_text:
             return calibration
         try:
-            return self.open(spec, "evaluation")
+            return self.open("evaluation")
         except DataError as error:
             if error.code != "NNC-D004" or calibration is None:
                 raise
             return calibration
 
-    def labels(self, spec: object, evaluation: DataSource) -> Array | None:
+    def labels(self, evaluation: DataSource) -> Array | None:
         given = self.request.labels
         if given is not None:
             return _fitting(np.asarray(given), evaluation)
-        path = resolve_path(os.fspath(spec), self.base) if isinstance(spec, str | os.PathLike) else None
+        path = resolve_path(os.fspath(self.spec), self.base) if isinstance(self.spec, str | os.PathLike) else None
         if path is None or not path.exists():
             return None
-        inputs = [value.name for value in self.graph.inputs]
-        found = labels(path, part="evaluation", inputs=inputs)
+        found = labels(path, part="evaluation", inputs=[value.name for value in self.graph.inputs])
         return None if found is None else _fitting(found, evaluation)
 
 
@@ -148,7 +163,5 @@ def _fitting(found: Array, evaluation: DataSource) -> Array:
 
 def _differ(a: DataSource, b: DataSource) -> bool:
     """True when the first samples differ; data whose parts begin alike are taken to be the same."""
-    if a is b:
-        return False
     x, y = next(iter(a), {}), next(iter(b), {})
     return x.keys() != y.keys() or any(not np.array_equal(x[name], y[name]) for name in x)

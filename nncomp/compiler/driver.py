@@ -97,7 +97,7 @@ def _made(prepared: Prepared) -> _Made:
     _sign(graph, prepared.lock_passes())
     log.info("building for target %s", prepared.target.name)
     artifact = prepared.target.build(graph, ctx)
-    shapes = {name: array.shape for name, array in prepared.feeds[0].items()} if prepared.feeds else {}
+    feeds = prepared.feeds[0] if prepared.feeds else None
     log.info("comparing with the original")
     accuracy, skipped = evaluate(prepared, artifact)
     latency, not_measured = _measured(prepared, artifact)
@@ -110,8 +110,8 @@ def _made(prepared: Prepared) -> _Made:
         target=prepared.target.name,
         recipe=tuple(record.spec for record in records),
         gated=gate is not None,
-        before=model_facts(prepared.original, prepared.registry.ops, shapes),
-        after=model_facts(graph, prepared.registry.ops, shapes),
+        before=model_facts(prepared.original, prepared.registry.ops, feeds=feeds),
+        after=model_facts(graph, prepared.registry.ops, feeds=feeds),
         before_bytes=prepared.input_bytes,
         passes=tuple(records),
         results=ctx.results,

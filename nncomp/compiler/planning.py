@@ -211,9 +211,8 @@ def _model(request: CompileRequest, registry: Registry) -> tuple[Graph, str, lis
 
 
 def _first_feeds(prepared: Prepared) -> tuple[list[Feeds], str]:
-    found = prepared.data.first(prepared.recipe.gate.samples)
-    if found:
-        return found, ""
+    if prepared.data.first:
+        return list(prepared.data.first), ""
     try:
         return [random_feeds(prepared.original, seed=prepared.recipe.seed)], ""
     except NncompError as error:

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nncomp.errors import ModelError
+from nncomp.errors import ModelError, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op, Tensor, TensorType, Value
 from nncomp.ops import OpTable
+from nncomp.runtime import Feeds, RuntimeFailure, Session
 
 _QUANTIZERS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _SHAPE_READERS: Final = frozenset({"Resize", "Upsample", "Clip", "Pad"})
 """Ops whose small float constants are settings, not weights."""
+
+_AT_A_TIME: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +54,22 @@ class ModelFacts:
     ir_version: int
 
 
-def model_facts(graph: Graph, ops: OpTable, shapes: Mapping[str, tuple[int, ...]] | None = None) -> ModelFacts:
+def model_facts(
+    graph: Graph,
+    ops: OpTable,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    *,
+    feeds: Feeds | None = None,
+) -> ModelFacts:
     """Count; ``graph`` stays as it is.
 
     Args:
         graph: A model's own graph.
         ops: Semantics.
         shapes: Sizes of the inputs, by name; symbolic sizes that are not given leave costs unknown.
+        feeds: Inputs to run once on, for sizes that cannot be inferred; instead of ``shapes``.
     """
-    sized = with_shapes(graph, ops, shapes or {})
+    sized = with_shapes(graph, ops, shapes or {}, feeds=feeds)
     macs = traffic = 0
     unpriced: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
@@ -94,8 +104,12 @@ def model_facts(graph: Graph, ops: OpTable, shapes: Mapping[str, tuple[int, ...]
     )
 
 
-def with_shapes(graph: Graph, ops: OpTable, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    """Return a copy whose types are inferred for inputs of these shapes."""
+def with_shapes(
+    graph: Graph, ops: OpTable, shapes: Mapping[str, tuple[int, ...]], *, feeds: Feeds | None = None
+) -> Graph:
+    """Return a copy whose types are inferred for inputs of these shapes, or found by running it on ``feeds``."""
+    if feeds is not None:
+        shapes = {name: array.shape for name, array in feeds.items()}
     sized = graph.clone()
     for value in sized.inputs:
         if value.name in shapes and isinstance(value.type, TensorType):
@@ -104,7 +118,32 @@ def with_shapes(graph: Graph, ops: OpTable, shapes: Mapping[str, tuple[int, ...]
         infer_types(sized, ops, input_shapes=shapes)
     except ModelError:
         return sized  # what cannot be inferred is counted as unknown
+    if feeds is not None:
+        _observe_shapes(sized, feeds)
     return sized
+
+
+def _observe_shapes(graph: Graph, feeds: Feeds) -> None:
+    """Set the shapes of dense tensors that are not known from one run, a few outputs at a time to save memory.
+
+    Bodies are left out: how often they run, and on what, depends on the data.
+    """
+    unknown = [
+        value
+        for op in graph.ops()
+        for value in op.outputs
+        if value.name and isinstance(value.type, TensorType) and value.type.static_shape is None
+    ]
+    for start in range(0, len(unknown), _AT_A_TIME):
+        part = unknown[start : start + _AT_A_TIME]
+        try:
+            found = Session(graph, outputs=[value.name for value in part]).run(feeds)
+        except (RuntimeFailure, UnsupportedError):
+            return
+        for value in part:
+            shape = getattr(found[value.name], "shape", None)
+            if shape is not None and isinstance(value.type, TensorType):
+                graph.set_type(value, TensorType(value.type.dtype, tuple(shape)))
 
 
 def kind_name(op: Op) -> str:
@@ -163,7 +202,7 @@ def _peak(graph: Graph, *, count_inputs: bool) -> int:
 
 def _live_bytes(value: Value, graph: Graph) -> int:
     """Bytes that a value occupies beside those of what it is fused with."""
-    if value.const is not None or value in graph.captures or not isinstance(value.type, TensorType):
+    if graph.constant(value) is not None or value in graph.captures or not isinstance(value.type, TensorType):
         return 0
     fused = value.producer is not None and value.producer.is_a("DequantizeLinear")
     return 0 if fused or _only_quantized(value, graph) is not None else value.type.nbytes or 0

@@ -1,4 +1,4 @@
-"""What may be evaluated at compile time: ops on fixed inputs, within a budget that is checked before anything is computed."""
+"""What may be evaluated at compile time: ops on fixed inputs, within a budget that is checked before they run."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Plan:
 
 
 def plan(graph: Graph, proven: Proven, ops: OpTable, limits: Limits, settled: Mapping[Op, str]) -> Plan:
-    """Choose the ops whose inputs are all fixed, which can be evaluated, and whose results are known to be small enough.
+    """Choose the ops with fixed inputs that can be evaluated and whose results are known to be small enough.
 
     Sizes come from the types, before anything is computed; an op whose size depends on data is not evaluated, nor is
     one that is ``settled``.

@@ -21,7 +21,7 @@ _SHAPE_BYTES: Final = 65536
 
 
 class Cleanup(Pass):
-    """Run the cleanup passes until nothing changes: functions, constants, branches, shapes, no-ops, duplicates, dead code."""
+    """Run all cleanup passes until nothing changes."""
 
     name: ClassVar[str] = "cleanup"
     effect: ClassVar[Effect] = Effect.EXACT

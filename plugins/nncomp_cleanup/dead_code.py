@@ -28,14 +28,14 @@ _INDEPENDENT_OUTPUTS: Final = frozenset(
         ("com.microsoft", "SkipSimplifiedLayerNormalization"),
     }
 )
-"""Ops of which an optional output may be left out whatever becomes of the others (Attention's cache outputs may not)."""
+"""Ops whose optional outputs may be left out one by one (those of Attention, for instance, come in pairs)."""
 
 
 class DeadCode(Pass):
     """Remove ops, constants, captures, optional outputs and functions that no graph output depends on.
 
-    Graph inputs are the interface and stay, read or not; so do inputs of bodies. An op that nobody knows may do more than
-    compute, and stays too.
+    Graph inputs are the interface and stay, read or not; so do inputs of bodies. An op that nobody knows may do more
+    than compute, and stays too.
     """
 
     name: ClassVar[str] = "dead-code"

@@ -1,7 +1,7 @@
 """What small integer tensors hold: numbers, and dimensions of values whose sizes are known only when the model runs.
 
-Exporters compute shapes in the graph (Shape, Gather, Mul, Unsqueeze, Concat, Reshape). Followed entry by entry, most of it turns out
-to be numbers, or dimensions that Reshape can copy.
+Exporters compute shapes in the graph (Shape, Gather, Mul, Unsqueeze, Concat, Reshape). Followed entry by entry, most of
+it turns out to be numbers, or dimensions that Reshape can copy.
 """
 
 from __future__ import annotations

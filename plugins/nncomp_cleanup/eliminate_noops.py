@@ -7,7 +7,10 @@ from typing import ClassVar, Final
 from nncomp.ir import Graph
 from nncomp.passes import Context, Effect, Pass
 from nncomp.rewrite import rewrite
+from nncomp_cleanup.neutral import NEUTRAL
+from nncomp_cleanup.noops import NOOPS
 from nncomp_cleanup.proven import ProvenContext, proven_types
+from nncomp_cleanup.ranges import RANGES
 
 _MAX_ROUNDS: Final = 8
 
@@ -23,12 +26,7 @@ class EliminateNoops(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Rewrite until nothing fires; a composed op has no proven type before the next round."""
-        from nncomp_cleanup.composed import COMPOSED
-        from nncomp_cleanup.neutral import NEUTRAL
-        from nncomp_cleanup.noops import NOOPS
-        from nncomp_cleanup.ranges import RANGES
-
-        rules = [*NOOPS, *NEUTRAL, *COMPOSED, *RANGES]
+        rules = (*NOOPS, *NEUTRAL, *RANGES)
         known = ProvenContext.of(ctx)
         for _ in range(_MAX_ROUNDS):
             proven_types(graph, known)

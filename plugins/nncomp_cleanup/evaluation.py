@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -74,10 +73,8 @@ def _available(steps: list[Step], results: Results) -> list[Step]:
 
 
 def _run(steps: list[Step], wanted: set[Value], known: Mapping[Value, Array]) -> dict[Value, Array]:
-    opsets = steps[0].graph.opsets
-    model = Graph(
-        "folded", info=ModelInfo(ir_version=steps[0].graph.info.ir_version, opsets=MappingProxyType(dict(opsets)))
-    )
+    info = steps[0].graph.info
+    model = Graph("folded", info=ModelInfo(ir_version=info.ir_version, opsets=info.opsets))
     twins: dict[Value, Value] = {}
     for step in steps:
         inputs = []

@@ -30,9 +30,10 @@ class OverflowWarning(NncompWarning):
 class FoldConstants(Pass):
     """Compute what depends on constants and on static dimensions only, as ONNX Runtime would.
 
-    Ops with bodies, random ops, and ops that no table row calls foldable are left alone. Sizes are known before anything is
-    computed, and an op is left alone when its size is not. DequantizeLinear of weights is computed only where the model
-    is a float model with compressed weights, that is, has no QuantizeLinear; ``dequantize`` says otherwise.
+    Ops with bodies, random ops, and ops that no table row calls foldable are left alone. Sizes are known before
+    anything is computed, and an op is left alone when its size is not. DequantizeLinear of weights is computed only
+    where the model is a float model with compressed weights, that is, has no QuantizeLinear; ``dequantize`` says
+    otherwise.
     """
 
     name: ClassVar[str] = "fold-constants"

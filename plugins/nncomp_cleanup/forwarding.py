@@ -9,15 +9,9 @@ from nncomp_cleanup.proven import Proven, ProvenContext, is_rounded_late
 
 def forwarded(m: Match, value: Value) -> Value:
     """Return ``value`` as what replaces the root's output, or decline where that would change the interface or bits."""
-    if m.root.kind != "Identity":  # the runtime's Identity takes float32 as well as float16
-        keep_rounding(m, value)
-    return m.require_forwardable(value)
-
-
-def keep_rounding(m: Match, value: Value) -> None:
-    """Decline if an op behind ``value`` may be what makes the runtime round it to float16."""
-    if is_rounded_late(m.graph, value):
+    if m.root.kind != "Identity" and is_rounded_late(m.graph, value):  # the runtime's Identity takes float32 as well
         raise m.reject("ONNX Runtime holds float16 in float32 between ops: it may be this op that makes it round")
+    return m.require_forwardable(value)
 
 
 def proven(m: Match) -> Proven:
@@ -27,7 +21,7 @@ def proven(m: Match) -> Proven:
 
 
 def integers(m: Match, binding: str, attribute: str) -> tuple[int, ...] | None:
-    """Return the integers of an input that is a constant, or before some opset of an attribute; () when neither is given.
+    """Return the integers of a constant input, or of the attribute of older opsets; () when neither is given.
 
     Returns:
         None when the input is computed.

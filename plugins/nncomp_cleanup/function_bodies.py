@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Final
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
@@ -11,6 +12,8 @@ from nncomp.ir import Graph, Op
 from nncomp.onnx_io import graph_from_proto, normal_domain
 from nncomp.onnx_io.writer import attribute_to_proto
 from nncomp_cleanup.purity import FunctionKey, all_nodes, function_key, node_key
+
+_IR_VERSION: Final = 10
 
 
 class FunctionTable:
@@ -25,6 +28,7 @@ class FunctionTable:
         self._functions = {key: FunctionProto.FromString(data) for key, data in functions.items()}
         self._opsets = opsets
         self._sizes: dict[FunctionKey, int] = {}
+        self._bodies: dict[tuple[object, ...], Graph] = {}
 
     def opsets(self, key: FunctionKey) -> dict[str, int]:
         """Return the version of each domain whose operators the function uses, other functions apart."""
@@ -69,21 +73,27 @@ class FunctionTable:
 
     def body(self, call: Op) -> Graph:
         """Return what ``call`` does, as a graph whose inputs are the call's inputs that are given, in their order."""
+        given = tuple(value is not None for value in call.inputs)
+        attrs = {name: attribute_to_proto(name, attr) for name, attr in call.attrs.items()}
+        texts = sorted((name, attr.SerializeToString(deterministic=True)) for name, attr in attrs.items())
+        key = (function_key(call), given, *texts)
+        if key not in self._bodies:
+            self._bodies[key] = self._build(function_key(call), given, attrs)
+        return self._bodies[key]
+
+    def _build(self, key: FunctionKey, given: tuple[bool, ...], attrs: Mapping[str, AttributeProto]) -> Graph:
         function = FunctionProto()
-        function.CopyFrom(self._functions[function_key(call)])
-        attrs = {attr.name: attr for attr in function.attribute_proto}  # defaults
-        attrs |= {name: attribute_to_proto(name, attr) for name, attr in call.attrs.items()}
-        given = {name for slot, name in enumerate(function.input) if call.input(slot) is not None}
-        missing = set(function.input) - given
+        function.CopyFrom(self._functions[key])
+        defaults = {attr.name: attr for attr in function.attribute_proto}
+        present = [name for name, is_given in zip(function.input, given, strict=False) if is_given]
         for node in all_nodes(function.node):
-            _fill_in(node, attrs, missing)
-        proto = GraphProto(name=function.name, node=function.node)
-        for name in function.input:
-            if name in given:
-                proto.input.add(name=name)
+            _fill_in(node, {**defaults, **attrs}, set(function.input) - set(present))
+        graph = GraphProto(name=function.name, node=function.node)
+        for name in present:
+            graph.input.add(name=name)
         for name in function.output:
-            proto.output.add(name=name)
-        model = ModelProto(ir_version=10, graph=proto, functions=self._functions.values())
+            graph.output.add(name=name)
+        model = ModelProto(ir_version=_IR_VERSION, graph=graph)
         for domain, version in self._opsets.items():
             model.opset_import.add(domain=domain, version=version)
         return graph_from_proto(model)

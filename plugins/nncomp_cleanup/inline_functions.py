@@ -16,8 +16,8 @@ _MAX_DEPTH: Final = 1000
 class InlineFunctions(Pass):
     """Replace calls of model-local functions by their bodies, attributes filled in, functions within functions too.
 
-    A function is inlined wherever the graph calls it, or nowhere: not when it is written for another opset than the model, and
-    not when the model would come to hold more than ``max_ops`` ops.
+    A function is inlined wherever the graph calls it, or nowhere: not when it is written for another opset than the
+    model, and not when the model would come to hold more than ``max_ops`` ops.
     """
 
     name: ClassVar[str] = "inline-functions"
@@ -34,6 +34,9 @@ class InlineFunctions(Pass):
         refused: dict[FunctionKey, str] = {}
         for key in graph.info.functions:
             refused[key] = "the user keeps it" if key[1] in self.skip else table.refusal(key)
+        refused |= {
+            function_key(op): "it is given a graph" for part, op in graph.walk() if is_call(part, op) and op.bodies
+        }
         size = sum(table.size(function_key(op)) if is_call(graph, op) else 1 for _, op in graph.walk())
         if size > self.max_ops:
             ctx.note("declined", self.name, reason=f"the model would hold {size} ops, max_ops allows {self.max_ops}")

@@ -28,7 +28,7 @@ class InlineIf(Pass):
                 changed = True
                 pending.append(part)
             else:
-                pending.extend(body for op in reversed(part.ops()) for body in op.bodies.values())
+                pending.extend(body for op in part.ops() for body in op.bodies.values())
         if changed:
             rewrite(graph, RANGES, ctx)
 

@@ -17,8 +17,8 @@ from nncomp_cleanup.purity import is_call, named_elsewhere
 class MergeDuplicates(Pass):
     """Merge constants with equal type, shape and bytes, and deterministic ops with equal kind, attributes and inputs.
 
-    Each graph and body for itself, in one sweep over a hash table. Ops with bodies, calls of functions and ops without a
-    table row are left alone.
+    Each graph and body for itself, in one sweep over a hash table. Ops with bodies, calls of functions and ops without
+    a table row are left alone.
     """
 
     name: ClassVar[str] = "merge-duplicates"
@@ -112,4 +112,4 @@ def _attribute_key(attr: Attribute) -> str:
 
 def contents(tensor: Tensor) -> Hashable:
     """Return a key that two tensors share exactly when type, shape and data are equal (SHA-256)."""
-    return tensor.dtype, tuple(tensor.shape), digest(tensor)
+    return tensor.dtype, tensor.shape, digest(tensor)

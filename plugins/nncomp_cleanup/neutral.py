@@ -16,7 +16,7 @@ _MAX_ELEMENTS: Final = 2**26
 
 @rule(op("Add", any_value("x"), const("c"), commutative=True))
 def eliminate_add_zero(m: Match) -> Value:
-    """x + 0 = x for integers; x + (-0.0) = x for floats, where -0.0 + 0.0 would be 0.0."""
+    """Sum x + 0 = x for integers; x + (-0.0) = x for floats, where -0.0 + 0.0 would be 0.0."""
     zeros = _constant(m)
     if zeros.any():
         raise m.reject("its constant is not 0")
@@ -27,7 +27,7 @@ def eliminate_add_zero(m: Match) -> Value:
 
 @rule(op("Sub", any_value("x"), const("c")))
 def eliminate_sub_zero(m: Match) -> Value:
-    """x - 0 = x; for floats x - 0.0 = x, where -0.0 - (-0.0) would be 0.0."""
+    """Difference x - 0 = x; for floats x - 0.0 = x, where -0.0 - (-0.0) would be 0.0."""
     zeros = _constant(m)
     if zeros.any():
         raise m.reject("its constant is not 0")
@@ -38,19 +38,19 @@ def eliminate_sub_zero(m: Match) -> Value:
 
 @rule(op("Mul", any_value("x"), const("c"), commutative=True))
 def eliminate_mul_one(m: Match) -> Value:
-    """x * 1 = x."""
+    """Product x * 1 = x."""
     return _unchanged(m, _ones(m))
 
 
 @rule(op("Div", any_value("x"), const("c")))
 def eliminate_div_one(m: Match) -> Value:
-    """x / 1 = x."""
+    """Quotient x / 1 = x."""
     return _unchanged(m, _ones(m))
 
 
 @rule(op("Pow", any_value("x"), const("c")))
 def eliminate_pow_one(m: Match) -> Value:
-    """x ^ 1 = x, for floats; the runtime raises integers by way of double, which not all of them survive."""
+    """Power x ^ 1 = x, for floats; the runtime raises integers by way of double, which not all of them survive."""
     dtype = proven(m).dtype(m["x"])
     ones = _ones(m)
     if dtype is None or not dtype.is_floating_point():

@@ -26,9 +26,10 @@ def eliminate_dropout(m: Match) -> Value:
     version, training = m.graph.opsets.get("", 1), m.get("training")
     if version < 7 and not m.root.attr("is_test", 0):
         raise m.reject("it may drop: before opset 7 only is_test=1 says that it does not")
-    if training is not None and (array := m.graph.array(training)) is None:
+    mode = None if training is None else m.graph.array(training)
+    if training is not None and mode is None:
         raise m.reject("training_mode is computed")
-    if training is not None and array.any():
+    if mode is not None and mode.any():
         raise m.reject("it is in training mode")
     if any(m.graph.uses(mask) or m.graph.is_output(mask) for mask in m.root.outputs[1:]):
         raise m.reject("its mask is read")

@@ -1,9 +1,9 @@
 """Types that hold on every run: derived from the graph inputs and the constants alone.
 
-What a file says about values inside (``value_info``, declared outputs, inputs of loop bodies) may be wrong: many tools make the
-batch dynamic and leave ``[1, ...]`` behind, and ONNX Runtime runs such models. A rewrite that trusts it would compute
-something else for another batch. Two dimensions with one symbol are one size; so says the model of its own inputs, and
-inference of the rest.
+What a file says about values inside (``value_info``, declared outputs, inputs of loop bodies) may be wrong: many tools
+make the batch dynamic and leave ``[1, ...]`` behind, and ONNX Runtime runs such models. A rewrite that trusts it would
+compute something else for another batch. Two dimensions with one symbol are one size: so says the model of its own
+inputs, and inference of the rest.
 """
 
 from __future__ import annotations

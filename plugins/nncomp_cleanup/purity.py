@@ -1,4 +1,4 @@
-"""What may be removed or shared: ops that are known to compute and nothing else, and names that nothing else speaks of."""
+"""What may be removed: ops that are known to compute and nothing else, and names that nothing else speaks of."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def is_call(graph: Graph, op: Op) -> bool:
 def may_have_effects(graph: Graph, ops: OpTable) -> set[Op]:
     """Return the ops, of ``graph`` and its bodies, that might do more than compute their outputs.
 
-    Those are operators that neither the table nor onnx knows (a custom op may print, or keep a state), and the ops whose
-    bodies or functions hold one.
+    Those are operators that neither the table nor onnx knows (a custom op may print, or keep a state), and the ops
+    whose bodies or functions hold one.
     """
     found: set[Op] = set()
     impure = _impure_functions(graph, ops)
@@ -59,7 +59,7 @@ def called_functions(graph: Graph) -> set[FunctionKey]:
 
 
 def named_elsewhere(graph: Graph) -> set[str]:
-    """Return the names of values of one graph that quantization annotations speak of: removing them would orphan those."""
+    """Return the names of values of one graph that its quantization annotations speak of."""
     names: set[str] = set()
     for data in graph.quantization_annotations:
         annotation = TensorAnnotation.FromString(data)

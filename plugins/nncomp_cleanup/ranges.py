@@ -12,8 +12,8 @@ from nncomp.rewrite import Match, Rule, const, op, rule
 def make_range_operands_scalars(m: Match) -> Value:
     """Range([a], [b], [c]) = Range(a, b, c).
 
-    The operator asks for scalars. Run time takes vectors of one element too; the check at load, which sees constants only,
-    does not: a graph must not become unloadable because an operand turns out to be constant.
+    The operator asks for scalars. Run time takes vectors of one element too; the check at load, which sees constants
+    only, does not: a graph must not become unloadable because an operand turns out to be constant.
     """
     arrays = [m.array(name) for name in ("start", "limit", "delta")]
     if not any(array.ndim for array in arrays):

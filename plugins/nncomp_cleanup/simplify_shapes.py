@@ -16,8 +16,8 @@ from nncomp_cleanup.targets import reshape_target
 class SimplifyShapes(Pass):
     """Give Reshape a constant target: numbers, 0 where it copies a dimension of its input, -1 for one that must follow.
 
-    The new target is defined wherever the computed one was, zero-sized batches included, and means the same there. What is
-    left of the arithmetic is removed when nothing else reads it.
+    The new target is defined wherever the computed one was, zero-sized batches included, and means the same there. What
+    is left of the arithmetic is removed when nothing else reads it.
     """
 
     name: ClassVar[str] = "simplify-shapes"

@@ -67,15 +67,13 @@ def _vanishing_bytes(plan: Plan) -> dict[Op, int]:
     steps = {step.op for step in plan.steps}
     result: dict[Op, int] = {}
     for graph, op in ((step.graph, step.op) for step in plan.steps):
-        total = 0
-        for value in {source_of(graph, value): value for value in op.inputs if value is not None}.values():
-            source = source_of(graph, value)
-            data = graph.constant(value)
-            if source.producer in result and data is None:
-                total += result[source.producer]  # type: ignore[index]
-            elif data is not None and all(user in steps for user in graph.users(value)) and not graph.is_output(value):
-                total += data.nbytes
-        result[op] = total
+        result[op] = 0
+        for value in {value for value in op.inputs if value is not None}:
+            data, producer = graph.constant(value), source_of(graph, value).producer
+            if data is None:
+                result[op] += 0 if producer is None else result.get(producer, 0)
+            elif steps.issuperset(graph.users(value)) and not graph.is_output(value):
+                result[op] += data.nbytes
     return result
 
 

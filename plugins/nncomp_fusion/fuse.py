@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from nncomp import Context, Effect, Graph, Pass, option
 from nncomp.rewrite import Rule
 from nncomp_fusion import activations, batchnorm, gemm, movements, pads, pools, scales
-from nncomp_fusion.driver import apply_rules
+from nncomp_fusion.driver import apply_phase, is_recent_enough
 
 PHASES: Final[tuple[tuple[tuple[Rule, ...], ...], ...]] = (
     movements.RULES,
@@ -47,9 +47,11 @@ class Fuse(Pass):
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Apply all rules but those in ``skip``; what declines is noted once, as it stands at the end."""
+        if not is_recent_enough(graph, ctx, self.name):
+            return
         phases = [[group for group in phase if group[0].name not in self.skip] for phase in PHASES]
         for _ in range(_MAX_ROUNDS):
             start = len(ctx.notes)
-            if not sum(apply_rules(graph, phase, ctx, self.name) for phase in phases):
+            if not sum(apply_phase(graph, phase, ctx) for phase in phases):
                 break
             ctx.notes[start:] = [note for note in ctx.notes[start:] if note.event != "declined"]

@@ -92,7 +92,7 @@ def fold_scale_into_next_weights(m: Match) -> Value:
 def fold_hard_sigmoid_into_weights(m: Match) -> Value:
     """HardSigmoid(x W + b) = Clip(alpha (x W + b) + beta, 0, 1) = Clip(x (alpha W) + (alpha b + beta), 0, 1).
 
-    A Clip is absorbed by the op in front of it, also in integers; HardSigmoid has no integer kernel anywhere.
+    A Clip is absorbed by the op in front of it, also in integers, which HardSigmoid hardly ever has a kernel for.
     """
     found = read_linear(m)
     require_float(m, m.root.output, "Clip")

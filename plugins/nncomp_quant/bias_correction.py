@@ -6,8 +6,8 @@ layers see that shift as signal. With x the float activations and Q(.) quantized
     b' = b - E[conv(Q(x), Q(w)) - conv(x, w)]
 
 (Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, section 4.2, with
-the expectation taken over calibration data.) The layer is fed with *float* activations: each layer corrects what it adds
-itself. Fed with quantized ones, all layers would correct the same shift once each, and overshoot.
+the expectation taken over calibration data.) The layer is fed with *float* activations: each layer corrects what it
+adds itself. Fed with quantized ones, all layers would correct the same shift once each, and overshoot.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def _data(op: Op) -> Value:
     return value
 
 
-def _add_error_branch(
-    graph: Graph, op: Op, params: QuantParams, weights: WeightQuantizer, ops: OpTable
-) -> str:
+def _add_error_branch(graph: Graph, op: Op, params: QuantParams, weights: WeightQuantizer, ops: OpTable) -> str:
     """Add E = mean over all but the channel axis of op(Q(x), Q(w)) - op(x, w); return the name of E."""
     role = ops.quant(op, graph.opsets)
     assert role.weight is not None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from nncomp.ir import DataType, Graph, Op, Value
 from nncomp_quant.insert import frozen, require_finite
 from nncomp_quant.plan import QuantPlan
@@ -31,7 +29,7 @@ def _dynamic_matmul(
 ) -> None:
     """MatMul(x, W) -> Cast(MatMulInteger(q(x), q(W))) * (s_x * s_W), W (K, N) with one scale a column.
 
-    The form that ONNX Runtime fuses into DynamicQuantizeMatMul or, where several products share x, MatMulIntegerToFloat.
+    ONNX Runtime fuses this form into DynamicQuantizeMatMul or, where several products share x, MatMulIntegerToFloat.
     """
     x, weight = op.inputs
     assert x is not None and weight is not None
@@ -96,5 +94,3 @@ def _replace(graph: Graph, op: Op, result: Value) -> None:
     graph.remove_unused([old])
     if not graph.has_name(name):
         graph.rename(result, name)
-
-

@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nncomp.errors import UnsupportedError, Where
-from nncomp.ir import Graph, Op, Value
+from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable, QuantRole
 from nncomp_quant.plan import QuantPlan
-from nncomp_quant.scales import FloatArray, QuantParams, activation_params, quantize_weight
+from nncomp_quant.scales import FloatArray, QuantParams, activation_params, quantize_weight, without_weight
 from nncomp_quant.weights import WeightQuantizer
 
 _INT32_MAX = 2**31 - 1
+_BIAS_MAX = 2**30
+"""Largest bias code: the rest of INT32 is for the sum that it is added to, 255 x 127 a product."""
 
 
 class Inserter:
@@ -42,6 +44,7 @@ class Inserter:
         self._dequantized: dict[Value, Value] = {}
         self._scalars: dict[Value, tuple[Value, Value]] = {}
         self._weights: dict[tuple[Value, int | None], tuple[Value, FloatArray]] = {}
+        self._static = set(plan.static)
 
     def run(self) -> None:
         """Insert everything."""
@@ -72,8 +75,7 @@ class Inserter:
             graph.replace_uses(value, dequantize.output)
             graph.set_input(quantize, 0, value)
         else:
-            static = set(self.plan.static)
-            graph.replace_uses(value, dequantize.output, keep=lambda use: use.op not in static)
+            graph.replace_uses(value, dequantize.output, keep=lambda use: use.op not in self._static)
 
     def _scale_of(self, value: Value) -> tuple[Value, Value]:
         leader = self.plan.leader(value)
@@ -91,24 +93,24 @@ class Inserter:
         bias = op.input(role.bias) if role.bias is not None else None
         data = op.inputs[role.data[0]]
         assert weight is not None and data is not None
-        axis = self.weights.axis(op, role)
         input_scale = self.params[self.plan.leader(data)].scale
-        dequantized, scale = self._quantized_weight(op, weight, axis, bias, input_scale)
+        dequantized, scale = self._quantized_weight(op, role, weight, bias, input_scale)
         self.graph.set_input(op, role.weight, dequantized)
         if bias is not None and role.bias is not None:
             self.graph.set_input(op, role.bias, self._quantized_bias(op, bias, input_scale, scale))
         self.graph.remove_unused([weight, bias])
 
     def _quantized_weight(
-        self, op: Op, weight: Value, axis: int | None, bias: Value | None, input_scale: np.float32
+        self, op: Op, role: QuantRole, weight: Value, bias: Value | None, input_scale: np.float32
     ) -> tuple[Value, FloatArray]:
         array = self.graph.array(weight)
         assert array is not None
         require_finite(array, weight.name, op)
+        axis = self.weights.axis(op, role)
         key = (weight, axis)
-        scale = self.weights.scale(op, array, axis)
+        scale = self.weights.scale(op, array, role)
         if bias is not None:
-            widened = _room_for_bias(scale, self.graph.array(bias), input_scale)
+            widened = _room_for_bias(scale, without_weight(array, axis), self.graph.array(bias), input_scale)
             if not np.array_equal(widened, scale):
                 return self._write_weight(weight, array, axis, widened), widened
         if key not in self._weights:
@@ -136,9 +138,9 @@ class Inserter:
         array = graph.array(bias)
         assert array is not None
         require_finite(array, bias.name, op)
-        # The kernel adds the bias to the integer sum, whose unit is input scale times weight scale: nothing else will do.
+        # The kernel adds the bias to the integer sum, whose unit is input scale times weight scale: it must be that.
         unit = np.asarray(np.float32(input_scale) * scale, np.float32)
-        array = array.reshape(-1) if array.size > 1 else np.broadcast_to(array.reshape(()), unit.shape)
+        array = array.reshape(-1) if array.size > 1 or not unit.ndim else np.broadcast_to(array.reshape(()), unit.shape)
         codes = np.clip(np.rint(array.astype(np.float64) / unit), -_INT32_MAX, _INT32_MAX).astype(np.int32)
         per_channel = unit.ndim == 1
         inputs = [
@@ -149,7 +151,7 @@ class Inserter:
         return graph.add_op(
             "DequantizeLinear",
             inputs,
-            [(f"{bias.name}_dequantized", bias.type)],
+            [(f"{bias.name}_dequantized", TensorType(DataType.FLOAT, codes.shape))],
             attrs={"axis": 0 if per_channel else None},
             name=f"{bias.name}_DequantizeLinear",
         ).output
@@ -196,17 +198,24 @@ def require_finite(array: npt.NDArray[Any], name: str, op: Op) -> None:
         )
 
 
-def _room_for_bias(scale: FloatArray, bias: npt.NDArray[Any] | None, input_scale: np.float32) -> FloatArray:
-    """Return weight scales wide enough that the bias fits INT32: tiny weights beside a large bias would overflow."""
+def _room_for_bias(
+    scale: FloatArray, empty: npt.NDArray[np.bool_], bias: npt.NDArray[Any] | None, input_scale: np.float32
+) -> FloatArray:
+    """Return weight scales wide enough that the bias fits INT32: tiny weights beside a large bias would overflow.
+
+    ``empty`` slices hold no weight: the bias alone needs their scale, which is as fine as it can be.
+    """
     if bias is None:
         return scale
-    peak = np.abs(bias.astype(np.float64))
-    peak = peak if scale.ndim == 1 else peak.max(initial=0.0)
-    lowest = np.asarray(peak / (float(input_scale) * _INT32_MAX) * (1 + 1e-6), np.float32)
-    return np.maximum(scale, lowest).astype(np.float32)
+    peak = np.abs(bias.astype(np.float64)).reshape(-1)
+    lowest = np.maximum(peak / _BIAS_MAX, float(np.finfo(np.float32).tiny)) / float(input_scale)
+    lowest = lowest if scale.ndim == 1 else lowest.max(initial=0.0)
+    widened = np.where(empty & (peak > 0 if scale.ndim == 1 else peak.any()), lowest, np.maximum(scale, lowest))
+    return np.asarray(widened, np.float32)
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return ``array``, read-only from now on, as data of constants is."""
+    array = np.asarray(array)  # arithmetic on an array without axes gives a scalar
     array.flags.writeable = False
     return array

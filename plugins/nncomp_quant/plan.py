@@ -1,4 +1,4 @@
-"""Which ops become integer and which values get a scale: decided from roles and capabilities, each refusal with a reason.
+"""Which ops become integer, which values get a scale: decided from roles and capabilities, each refusal with a reason.
 
 An op with weights whose kernel the target has is an *anchor*. Integers then spread forward from anchors through
 elementwise and pass-through ops that have kernels. Whatever stays float is in ``left`` with its reason.
@@ -31,6 +31,7 @@ class QuantPlan:
         scaled: values that get QuantizeLinear and DequantizeLinear, in topological order.
         follows: values among ``scaled`` that share another value's scale.
         integer: values among ``scaled`` that an integer kernel writes: all their readers read the dequantized form.
+        clips: of values that a clipping activation in front of their quantizer bounds: lowest and highest value.
         left: why an op that could matter stays float.
     """
 
@@ -40,6 +41,7 @@ class QuantPlan:
     scaled: dict[Value, None] = field(default_factory=dict)
     follows: dict[Value, Value] = field(default_factory=dict)
     integer: set[Value] = field(default_factory=set)
+    clips: dict[Value, tuple[float | None, float | None]] = field(default_factory=dict)
     left: dict[Op, str] = field(default_factory=dict)
 
     def leader(self, value: Value) -> Value:
@@ -85,7 +87,7 @@ class _Planner:
                 continue
             reason = self._place(op)
             if reason:
-                self.result.left[op] = reason
+                self.result.left.setdefault(op, reason)
             if op in self.members:
                 absorbed |= self._absorb(op)
         self._drop_useless_movers()
@@ -112,8 +114,10 @@ class _Planner:
             return self._float_cause(op, role)
         if op in self.skip:
             return "skipped by option"
-        if kernel is None:
+        if kernel is None or (kernel.same_scale and role.role is Role.ELEMENTWISE):  # such as Resize that averages
             return self._float_cause(op, role)
+        if kernel.same_scale and any(value.name for value in op.outputs if not self._is_float(value)):
+            return "its second output is used: the integer kernel has one"
         if any(not self._is_float(value) for value in self._activations(op, role)):
             return "its operands are not float32"
         if any(not self._finite(op.inputs[slot]) for slot in _slots(op, role)):
@@ -128,7 +132,7 @@ class _Planner:
             return self._float_cause(op, role)
         weight = self.graph.constant(op.input(role.weight if role.weight is not None else 1))
         if weight is None:
-            return "both operands are computed: float is as fast and more accurate"
+            return self._why_no_weight(op, role)
         if weight.dtype != DataType.FLOAT or not self._is_float(op.inputs[0]):
             return f"its weight is {weight.dtype.name.lower()}, not float32"
         if kernel.form is Int8Form.DYNAMIC:
@@ -138,7 +142,7 @@ class _Planner:
             return ""
         bias = op.input(role.bias) if role.bias is not None else None
         if bias is not None and self.graph.constant(bias) is None:
-            return "its bias is computed"
+            return "its bias is computed" if bias.default is None else "its bias is an input that a caller may override"
         if bias is not None and bias.shape is not None and sum(dim != 1 for dim in bias.shape) > 1:
             return "its bias is not one number a channel"
         if op.attr("alpha", 1.0) != 1.0 or op.attr("beta", 1.0) != 1.0 or op.attr("transA", 0):
@@ -146,32 +150,39 @@ class _Planner:
         self.members[op] = None
         return ""
 
+    def _why_no_weight(self, op: Op, role: QuantRole) -> str:
+        weight = op.input(role.weight if role.weight is not None else 1)
+        if weight is not None and weight.default is not None:
+            return "its weight is an input that a caller may override"
+        if role.weight not in role.data:
+            return "its weight is computed"
+        if self.graph.constant(op.inputs[0]) is not None:
+            return "its first operand is the constant one: the integer kernel takes weights second"
+        return "both operands are computed: float is as fast and more accurate"
+
     def _absorb(self, op: Op) -> set[Op]:
         """Follow the clipping activations that vanish into the quantizer behind ``op``."""
         kernel = self._kernel(op)
         absorbed: set[Op] = set()
         end = op.output
+        low: float | None = None
+        high: float | None = None
         while kernel is not None and kernel.absorbs and self.graph.single_use(end):
             user = self.graph.users(end)[0]
             if user in self.skip or user.domain or user.kind not in kernel.absorbs or user.inputs[0] is not end:
                 break
-            if not self._clips_at_codes(user):
+            bounds = clip_bounds(user, self.graph)
+            if bounds is None or (bounds[0] or 0) > 0 or (bounds[1] or 0) < 0:
                 self.result.left[user] = "its bounds are computed, or leave out zero"
                 break
             absorbed.add(user)
             end = user.output
+            low = max((bound for bound in (low, bounds[0]) if bound is not None), default=None)
+            high = min((bound for bound in (high, bounds[1]) if bound is not None), default=None)
+            self.result.clips[end] = low, high
         self.boundary[op.output] = end
         self.ends |= {end, *op.outputs[1:]}
         return absorbed
-
-    def _clips_at_codes(self, op: Op) -> bool:
-        if op.kind == "Relu":
-            return True
-        bounds = clip_bounds(op, self.graph)
-        if bounds is None:
-            return False
-        low, high = bounds
-        return (low is None or low <= 0) and (high is None or high >= 0)
 
     def _drop_useless_movers(self) -> None:
         """Take out ops that only move values, when no integer op reads what they move."""
@@ -227,8 +238,11 @@ class _Planner:
         if not self.embeddings or not op.is_a("Gather") or op.attr("axis", 0) != 0:
             return False
         table = self.graph.constant(op.inputs[0])
-        return table is not None and table.dtype == DataType.FLOAT and len(table.shape) == 2 and (
-            table.nbytes >= MIN_TABLE_BYTES
+        return (
+            table is not None
+            and table.dtype == DataType.FLOAT
+            and len(table.shape) == 2
+            and (table.nbytes >= MIN_TABLE_BYTES)
         )
 
     def _float_cause(self, op: Op, role: QuantRole) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
+
+import numpy as np
 
 from nncomp.errors import DataError, NncompWarning, UnsupportedError
 from nncomp.infer import infer_types
@@ -15,15 +17,20 @@ from nncomp.statistics import Histogram, Range, Threads, collect
 from nncomp.targets import Int8Support
 from nncomp_quant.bias_correction import correct_biases
 from nncomp_quant.dynamic import insert_dynamic
-from nncomp_quant.insert import Inserter
+from nncomp_quant.insert import Inserter, require_finite
 from nncomp_quant.plan import QuantPlan, plan_quantization
-from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range
+from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range, within, without_weight
 from nncomp_quant.weights import WeightQuantizer
 
 PER_CHANNEL_OPSET = 13
 """First opset whose DequantizeLinear has an ``axis``."""
 
-_INTEGER_KINDS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"})
+_INTEGER_KINDS = frozenset(
+    {
+        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm",
+        "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention", "MatMulNBits",
+    }
+)  # fmt: skip
 
 
 class QuantizationWarning(NncompWarning):
@@ -65,11 +72,12 @@ class Quantize(Pass):
         """
         int8 = _int8_support(ctx)
         _refuse_quantized(graph)
-        if graph.opsets.get("", 0) < PER_CHANNEL_OPSET:
-            ctx.note("info", "opset", reason=f"lifted from {graph.opsets['']} to {PER_CHANNEL_OPSET}")
+        version = graph.opsets.get("", PER_CHANNEL_OPSET)
+        if version < PER_CHANNEL_OPSET:
+            ctx.note("info", "opset", reason=f"lifted from {version} to {PER_CHANNEL_OPSET}")
             convert_opset(graph, PER_CHANNEL_OPSET)
             infer_types(graph, ctx.ops)
-        skipped = select(graph, self.skip) if self.skip else frozenset()
+        skipped = select(graph, self.skip, option="quantize.skip") if self.skip else frozenset()
         plan = plan_quantization(graph, ctx.ops, int8, skip=skipped, embeddings=self.embeddings)
         for op, reason in plan.left.items():
             ctx.note("declined", "quantize", node=op.label, reason=reason)
@@ -79,6 +87,7 @@ class Quantize(Pass):
         pair_safe = self.pair_safe and int8.pair_saturation
         if plan.static:
             weights = WeightQuantizer(self.per_channel and int8.per_channel_weights, pair_safe)
+            _look_at_weights(graph, plan, weights, ctx)
             params = self._calibrated(graph, plan, ctx)
             if self.bias_samples:
                 correct_biases(graph, plan, params, weights, ctx, samples=self.bias_samples)
@@ -93,12 +102,11 @@ class Quantize(Pass):
                 hint="give --data with a folder of images, an .npz, or module:function",
             )
         leaders = [value for value in plan.scaled if value not in plan.follows]
-        make = (lambda name: Range()) if self.method is Method.MINMAX else (lambda name: Histogram())
-        seen = collect(
+        seen: Mapping[str, Range | Histogram] = collect(
             graph,
             ctx.data,
             [value.name for value in leaders],
-            make,
+            self._accumulator,
             executor=Threads(ctx.threads),
             progress=ctx.progress,
             total=ctx.data.size,
@@ -110,8 +118,32 @@ class Quantize(Pass):
             if extent.count == 0 or extent.low == extent.high:
                 state = "was never finite" if extent.count == 0 else f"was always {extent.low:g}"
                 ctx.warn(QuantizationWarning(f"in calibration, this value {state}", code="NNC-W032"), node=value.name)
-            params[value] = activation_params(*chosen_range(one, self.method, self.percentile))
+            chosen = activation_params(*chosen_range(one, self.method, self.percentile))
+            params[value] = within(chosen, *plan.clips.get(value, (None, None)))
         return params
+
+    def _accumulator(self, name: str) -> Range | Histogram:
+        del name
+        return Range() if self.method is Method.MINMAX else Histogram()
+
+
+def _look_at_weights(graph: Graph, plan: QuantPlan, weights: WeightQuantizer, ctx: Context) -> None:
+    """Refuse weights that are not finite before any data is read; warn of channels that hold none."""
+    for op in plan.static:
+        role = ctx.ops.quant(op, graph.opsets)
+        if role.weight is None:
+            continue
+        for slot in (role.weight, role.bias):
+            value = op.input(slot) if slot is not None else None
+            array = graph.array(value)
+            if value is not None and array is not None:
+                require_finite(array, value.name, op)
+        array = graph.array(op.input(role.weight))
+        assert array is not None
+        empty = without_weight(array, weights.axis(op, role))
+        if empty.any():
+            which = f"{np.count_nonzero(empty)} of {empty.size} output channels" if empty.ndim else "all channels"
+            ctx.warn(QuantizationWarning(f"the weights of {which} are zero", code="NNC-W033"), node=op.label)
 
 
 def _int8_support(ctx: Context) -> Int8Support:

@@ -61,6 +61,29 @@ def activation_params(low: float, high: float) -> QuantParams:
     return QuantParams(scale, np.uint8(zero))
 
 
+def within(params: QuantParams, low: float | None, high: float | None) -> QuantParams:
+    """Return parameters whose codes all lie in [low, high], so that a quantizer clips there by itself.
+
+    Rounding the zero point moves a range by up to half a step, and a clipping activation whose bounds the codes
+    overstep does not vanish. The zero point stays, the scale shrinks.
+
+    Args:
+        params: What calibration chose.
+        low: Bound at or below 0; None where there is none.
+        high: Bound at or above 0; None where there is none.
+    """
+    zero = int(params.zero_point)
+    scale = params.scale
+    for bound, steps in ((low, -zero), (high, LEVELS - zero)):
+        if bound is None or not steps or abs(bound) / LEVELS <= _TINY:
+            continue
+        if float(scale) * abs(steps) > abs(bound):
+            scale = np.float32(bound / steps)
+            if float(scale) * abs(steps) > abs(bound):
+                scale = np.nextafter(scale, np.float32(0))
+    return QuantParams(scale, params.zero_point)
+
+
 def chosen_range(seen: Range | Histogram, method: Method, percentile: float = 99.999) -> tuple[float, float]:
     """Return the range to quantize, inside the range that was seen.
 
@@ -177,17 +200,21 @@ def quantize_weight(
 
 def symmetric_scale(weight: npt.NDArray[Any], axis: int | None, *, bits: int = 8) -> FloatArray:
     """Return max|w| / (2^(bits-1) - 1) per slice along ``axis``, float32; 1 for a slice that float32 cannot scale."""
-    limit = 2 ** (bits - 1) - 1
-    if axis is None:
-        peak = np.abs(weight).max(initial=0.0)
-    else:
-        others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
-        peak = np.abs(weight).max(axis=others, initial=0.0)
-    scale = np.asarray(peak, np.float32) / np.float32(limit)
+    scale = _peak(weight, axis) / np.float32(2 ** (bits - 1) - 1)
     return np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1)).astype(np.float32)
 
 
-def pair_safe_scale(weight: npt.NDArray[Any], axis: int, *, bits: int = 8) -> FloatArray:
+def without_weight(weight: npt.NDArray[Any], axis: int | None) -> npt.NDArray[np.bool_]:
+    """Tell which slices along ``axis`` are zero, or so small that INT8 makes zeros of them; shape (C,) or ()."""
+    return np.asarray(_peak(weight, axis) / np.float32(127) <= np.finfo(np.float32).tiny)
+
+
+def _peak(weight: npt.NDArray[Any], axis: int | None) -> FloatArray:
+    others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+    return np.asarray(np.abs(weight).max(axis=others, initial=0.0), np.float32)
+
+
+def pair_safe_scale(weight: npt.NDArray[Any], axis: int, *, bits: int = 8, per_channel: bool = True) -> FloatArray:
     """Return symmetric scales at which no 16-bit pair sum can saturate, one a slice along ``axis``.
 
     x86 CPUs without VNNI multiply u8 by s8 two at a time and add each pair in 16 bits (``vpmaddubsw``), which saturates
@@ -200,11 +227,12 @@ def pair_safe_scale(weight: npt.NDArray[Any], axis: int, *, bits: int = 8) -> Fl
         weight: (C, K), (K, C) or (C, I, ...), float; C is the size of ``axis``.
         axis: Output channels.
         bits: 2 to 8.
+        per_channel: Give each slice its own scale; else one for all.
 
     Returns:
-        float32, shape (C,).
+        float32, shape (C,) or ().
     """
-    scale = symmetric_scale(weight, axis, bits=bits)
+    scale = symmetric_scale(weight, axis if per_channel else None, bits=bits)
     rows = np.moveaxis(weight, axis, 0)
     if rows.ndim > 2:
         rows = np.moveaxis(rows, 1, -1)
@@ -212,11 +240,12 @@ def pair_safe_scale(weight: npt.NDArray[Any], axis: int, *, bits: int = 8) -> Fl
     even = rows.shape[1] // 2 * 2
     left, right = rows[:, 0:even:2], rows[:, 1:even:2]
     pair = np.where(left * right > 0, np.abs(left + right), 0)
+    worst = pair.max(axis=1 if per_channel else None, initial=0)
     # Both codes may round up: 127 leaves room for that.
-    return np.maximum(scale, (pair.max(axis=1, initial=0) / 127).astype(np.float32))
+    return np.maximum(scale, np.asarray(worst / 127, np.float32))
 
 
 def _along(scale: FloatArray, axis: int, ndim: int) -> FloatArray:
     shape = [1] * ndim
     shape[axis % ndim] = scale.size
-    return scale.reshape(shape)
+    return np.asarray(scale.reshape(shape), np.float32)

@@ -29,18 +29,20 @@ class WeightQuantizer:
         """Return the axis that keeps its own scales, None for one scale in all."""
         return role.weight_axis(op) if self.per_channel and role.weight_axis is not None else None
 
-    def scale(self, op: Op, array: npt.NDArray[Any], axis: int | None) -> FloatArray:
+    def scale(self, op: Op, array: npt.NDArray[Any], role: QuantRole) -> FloatArray:
         """Return the weight's scales, float32, shape (C,) or ()."""
-        # Depthwise kernels multiply one channel at a time, in 32 bits: they have no pairs.
-        depthwise = array.ndim > 2 and array.shape[1] == 1 and op.attr("group", 1) > 1
-        if axis is None or depthwise or not self.pair_safe:
+        axis = self.axis(op, role)
+        # Depthwise kernels multiply one channel at a time, in 32 bits: they have no pairs. With several outputs a
+        # channel, the kernel is the dense one.
+        depthwise = array.ndim > 2 and array.shape[:2] == (op.attr("group", 1), 1)
+        if role.weight_axis is None or depthwise or not self.pair_safe:
             return symmetric_scale(array, axis)
-        return pair_safe_scale(array, axis)
+        return pair_safe_scale(array, role.weight_axis(op), per_channel=axis is not None)
 
     def rounded(self, op: Op, array: npt.NDArray[Any], role: QuantRole) -> FloatArray:
         """Return the float weight that the integers stand for, s * q, in the shape of ``array``."""
         axis = self.axis(op, role)
-        codes, scale = quantize_weight(array, axis, scale=self.scale(op, array, axis))
+        codes, scale = quantize_weight(array, axis, scale=self.scale(op, array, role))
         if axis is None:
             return np.asarray(codes * scale, np.float32)
         shape = [1] * array.ndim

@@ -102,7 +102,7 @@ def executed_graph(model: bytes | Path, *, threads: int = 1) -> ModelProto:
         source = model if isinstance(model, bytes) else str(model)
         try:
             ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001  ONNX Runtime's exceptions share no base class
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise UnsupportedError(f"onnxruntime refuses the model: {str(error).strip().splitlines()[0]}") from error
         return onnx.load(str(path), load_external_data=False)
 
@@ -149,10 +149,16 @@ def _values_that_are_not_float(graph: GraphProto) -> set[str]:
 
 
 def _cause(node: NodeProto, causes: Mapping[str, str], kinds: Mapping[str, str]) -> str:
-    for key in (node.name, *node.output):
-        if key in causes:
-            return causes[key]
+    for name in _names(node):
+        if name in causes:
+            return causes[name]
     return kinds.get(node.op_type, "onnxruntime chose the float kernel: no integer pattern matched")
+
+
+def _names(node: NodeProto) -> tuple[str, ...]:
+    """Return what a kernel may be known by: ONNX Runtime adds to names when it fuses, or changes the layout."""
+    plain = node.name.removeprefix("fused ").removesuffix("_nchwc").partition("/MatMul")[0]
+    return (node.name, plain, *node.output)
 
 
 def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import ClassVar
 
 from nncomp.errors import UnsupportedError
-from nncomp.ir import Graph
+from nncomp.ir import Graph, Op
 from nncomp.onnx_io import to_bytes
+from nncomp.ops import QuantRole, Role
 from nncomp.opset import convert_opset
 from nncomp.passes import Context
 from nncomp.runtime import RuntimeFailure, Session
 from nncomp.targets import Artifact, Capabilities, Finding, Int8Form, Target
 from nncomp_ort.artifact import OrtArtifact
 from nncomp_ort.capabilities import CAPABILITIES
-from nncomp_ort.executed import executed_graph, read_executed
-
+from nncomp_ort.executed import FLOAT_COMPUTE, executed_graph, read_executed
 
 
 class OrtTarget(Target):
@@ -39,17 +40,9 @@ class OrtTarget(Target):
             Session(legal, optimize=False)
         except (RuntimeFailure, UnsupportedError) as error:
             findings.append(Finding("refused", "", "", error.message))
-        int8 = self.capabilities.int8
-        assert int8 is not None
-        for _, op in graph.walk():
-            role = ctx.ops.quant(op, graph.opsets)
-            kernel = None if op.domain else int8.kernels.get(op.kind)
-            if kernel is not None:
-                how = "INT8, activations quantized at run time" if kernel.form is Int8Form.DYNAMIC else "INT8"
-                findings.append(Finding("ok", op.label, op.kind, how))
-            else:
-                cause = int8.float_causes.get(op.kind) if not op.domain else None
-                findings.append(Finding("float", op.label, op.kind, cause or role.reason or "no INT8 kernel"))
+        for part, op in graph.walk():
+            reason = "inside a body, where nothing is calibrated" if part is not graph else ""
+            findings.append(_finding(part, op, ctx.ops.quant(op, graph.opsets), reason))
         return findings
 
     def build(self, graph: Graph, ctx: Context) -> Artifact:
@@ -58,10 +51,53 @@ class OrtTarget(Target):
         legalize(legal)
         executed = executed_graph(to_bytes(legal), threads=1)
         left: dict[str, str] = ctx.results.get("quantize", {}).get("left_float", {})
-        causes = {key.removeprefix(f"{key.partition('(')[0]}(").removesuffix(")"): why for key, why in left.items()}
         assert self.capabilities.int8 is not None
-        found = read_executed(executed, {**causes, **left}, self.capabilities.int8.float_causes)
+        found = read_executed(executed, _causes(legal, left), self.capabilities.int8.float_causes)
         return OrtArtifact(legal, found, threads=ctx.threads)
+
+
+def _causes(graph: Graph, left: Mapping[str, str]) -> dict[str, str]:
+    """Return why ops are float, by their names, their outputs', and those of what may be fused into them.
+
+    Args:
+        graph: What is built.
+        left: Why, by label, as the pass ``quantize`` found it; an op with bodies answers for what is in them.
+    """
+    causes: dict[str, str] = {}
+    chains: dict[str, str] = {}
+    for part, op in graph.walk():
+        around = part
+        why = left.get(op.label, "")
+        while not why and around.owner is not None and around.parent is not None:
+            why, around = left.get(around.owner.label, ""), around.parent
+        if not why or not op.outputs:
+            continue
+        causes.update({name: why for name in (op.name, op.output.name) if name})
+        value = op.output
+        while part.single_use(value) and part.users(value)[0].kind not in FLOAT_COMPUTE:
+            value = part.users(value)[0].output
+            chains.setdefault(value.name, why)
+    return chains | causes
+
+
+def _finding(graph: Graph, op: Op, role: QuantRole, reason: str) -> Finding:
+    int8 = CAPABILITIES.int8
+    assert int8 is not None
+    kernel = None if op.domain else int8.kernels.get(op.kind)
+    source = op.input(0)
+    before = int8.kernels.get(source.producer.kind) if source is not None and source.producer is not None else None
+    if not reason and before is not None and op.kind in before.absorbs and not op.domain:
+        return Finding("ok", op.label, op.kind, "INT8, part of the op in front of it")
+    if kernel is None or (kernel.same_scale and role.role is Role.ELEMENTWISE):  # such as Resize that averages
+        cause = int8.float_causes.get(op.kind) if not op.domain else None
+        reason = reason or cause or role.reason or "no INT8 kernel"
+    elif role.role is Role.COMPUTE and graph.constant(op.input(role.weight or 1)) is None:
+        reason = reason or "its weight is not constant"
+    if reason:
+        return Finding("float", op.label, op.kind, reason)
+    assert kernel is not None
+    how = "INT8, activations quantized at run time" if kernel.form is Int8Form.DYNAMIC else "INT8"
+    return Finding("ok", op.label, op.kind, how)
 
 
 def legalize(graph: Graph) -> None:

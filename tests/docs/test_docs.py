@@ -37,8 +37,7 @@ LANGUAGES = {"python", "sh", "toml", "json", "text"}
 ELSEWHERE = {
     "pip install . && nncomp demo": ".ci/run runs this line in a fresh environment",
     "python -m pip install -U pip && pip install --group dev -e . && pytest": ".ci/run runs this line, too",
-    "pip install nncomp-acme": "the name is an example; .ci/run installs tests/thirdparty/nncomp-acme",
-    "NNCOMP_UPDATE=1 pytest tests/docs": "rewrites the docs; test_reference.py says when",
+    "pip install ./tests/thirdparty/nncomp-acme": ".ci/run installs it and runs tests/test_thirdparty.py",
 }
 """Commands that are not run here, and why."""
 
@@ -83,6 +82,11 @@ def commands(block):
             yield " ".join(command.split()), int(status[1]) if status else 0
 
 
+def told(page):
+    """Return all commands of a page."""
+    return [command for block in blocks(page) if block.language == "sh" for command, _ in commands(block)]
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch, classifier, photos):
     """Go to a folder with what the pages speak of; modules that a page makes are forgotten afterwards."""
@@ -104,7 +108,7 @@ def short_measurements(monkeypatch):
     from nncomp_ort import artifact
 
     measure = artifact.compare_latency
-    monkeypatch.setattr(artifact, "compare_latency", lambda *args, **options: measure(*args, **{**options, "seconds": 0}))
+    monkeypatch.setattr(artifact, "compare_latency", lambda *runs, **options: measure(*runs, seconds=0))
 
 
 def run_python(page, block, module):
@@ -154,14 +158,12 @@ def test_every_block_of_the_page_runs(page, folder, monkeypatch, short_measureme
 
 
 def test_what_is_excused_from_running_stands_in_the_docs():
-    told = {command for page in PAGES for block in blocks(page) if block.language == "sh" for command, _ in commands(block)}
-    assert set(ELSEWHERE) <= told
+    assert set(ELSEWHERE) <= {command for page in PAGES for command in told(page)}
 
 
 def test_the_readme_begins_with_the_two_commands_that_ci_takes_from_it():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    told = [command for block in blocks(PAGES[0]) if block.language == "sh" for command, _ in commands(block)]
-    assert told[:2] == list(ELSEWHERE)[:2]
+    assert told(PAGES[0])[:2] == list(ELSEWHERE)[:2]
     assert "readme_command 1" in script
     assert "readme_command 2" in script
 

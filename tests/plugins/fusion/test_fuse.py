@@ -2,7 +2,9 @@
 
 import pytest
 
+import nncomp
 from nncomp.errors import RecipeError
+from nncomp.testing import graph
 from nncomp_fusion.fuse import RULE_NAMES, Fuse
 
 NETWORK = """
@@ -88,3 +90,11 @@ def test_an_unknown_rule_is_refused():
 def test_rule_names_are_what_users_write():
     assert len(set(RULE_NAMES)) == len(RULE_NAMES) >= 20
     assert all(name == name.lower() and " " not in name for name in RULE_NAMES)
+
+
+def test_a_model_that_is_too_old_is_skipped_with_one_note():
+    ctx = nncomp.Context()
+    Fuse().run(graph("g (float[2,3] x) => (float[2,3] y) { a = Relu (x) y = Relu (a) }", opset=6), ctx)
+    assert [(note.event, note.reason) for note in ctx.notes] == [
+        ("skipped", "needs opset 7 or later, the model imports 6")
+    ]

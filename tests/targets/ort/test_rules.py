@@ -1,0 +1,436 @@
+"""Every statement of ``capabilities`` and of the rules behind it, on the ONNX Runtime that is installed.
+
+Numbers in names of sections are those of the rules for INT8 on ONNX Runtime's CPU provider.
+"""
+
+from collections import Counter
+
+import pytest
+
+from nncomp.runtime import RuntimeFailure, random_feeds, run
+from nncomp.targets import Int8Form
+from nncomp.testing import graph
+from nncomp_ort.capabilities import CAPABILITIES
+
+INT8 = CAPABILITIES.int8
+QUANTIZED_CONV = {"QuantizeLinear": 1, "Transpose": 2, "QLinearConv": 1, "DequantizeLinear": 1}
+
+# ------------------------------------------------------------------ 1: unsigned activations, signed weights
+
+
+def test_unsigned_activations_and_signed_weights_run_in_integers(kernels, pair):
+    assert kernels(f"c = Conv (x_d, w_d) {pair('c', out='y')}") == QUANTIZED_CONV
+
+
+def residual(pair, scale, zero):
+    return f"""
+    {pair("x", scale, zero).replace("x_q", "x_r").replace("x_d", "x_e")}
+    c = Conv (x_e, w_d) {pair("c", scale, zero)}
+    e = Conv (c_d, w_d) {pair("e", scale, zero)}
+    a = Add (e_d, c_d) {pair("a", scale, zero)}
+    f = Conv (a_d, w_d) {pair("f", scale, zero, out="y")}
+    """
+
+
+def test_unsigned_activations_keep_a_residual_block_in_integers(kernels, pair):
+    found = kernels(residual(pair, "s", "z"))
+    assert (found["QLinearConv"], found["QLinearAdd"], found["Conv"]) == (3, 1, 0)
+
+
+def test_signed_activations_leave_float_convolutions_where_a_tensor_has_two_readers(kernels, pair):
+    found = kernels(residual(pair, "s", "zs"))
+    assert (found["QLinearConv"], found["QLinearAdd"], found["Conv"]) == (1, 0, 2)
+
+
+# ------------------------------------------------------------------ 2: per-channel weights cost nothing
+
+
+@pytest.mark.parametrize("weight", ["w_d", "v_d"], ids=["per channel", "per tensor"])
+def test_weights_of_either_granularity_take_the_same_kernels(kernels, pair, weight):
+    assert kernels(f"c = Conv (x_d, {weight}) {pair('c', out='y')}") == QUANTIZED_CONV
+
+
+def test_matrix_products_take_one_weight_scale_a_column(kernels):
+    assert kernels("y = MatMul (x_d, m_d)") == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 1}
+    one = "t = Flatten <axis = 3> (x_d)"
+    assert kernels(f"{one} y = Gemm (t, m_d)") == {"QuantizeLinear": 1, "Flatten": 1, "QGemm": 1}
+
+
+# ------------------------------------------------------------------ 3: activation scales are per tensor
+
+
+def test_a_convolution_of_an_activation_with_one_scale_a_channel_does_not_run(pattern, pair):
+    text = """
+    p = QuantizeLinear <axis = 1> (x, scale_x, zx)
+    q = DequantizeLinear <axis = 1> (p, scale_x, zx)
+    """
+    found = pattern(f"{text} c = Conv (q, w_d) {pair('c', out='y')}")
+    run(found, random_feeds(found))
+    with pytest.raises(RuntimeFailure, match="input zero point must be a scalar or 1D tensor of size 1"):
+        run(found, random_feeds(found), optimize=True)
+
+
+# ------------------------------------------------------------------ 4: a convolution needs a quantizer behind it
+
+
+def test_a_convolution_without_a_quantizer_behind_it_is_float_and_unpacks_its_weights_on_every_run(kernels):
+    assert kernels("y = Conv (x_d, w_d)") == {"QuantizeLinear": 1, "DequantizeLinear": 2, "Conv": 1}
+
+
+@pytest.mark.parametrize(("kind", "form"), [("Conv", "qdq"), ("Gemm", "qdq-float-out"), ("MatMul", "dynamic")])
+def test_the_form_says_whether_the_output_is_quantized(kind, form):
+    assert INT8.kernels[kind].form == form
+
+
+# ------------------------------------------------------------------ 5: the bias has the scale of the products
+
+
+@pytest.mark.parametrize(
+    ("bias", "kernel"),
+    [
+        ("b_d = DequantizeLinear (b, exact, zb)", "QLinearConv"),
+        ("b_d = DequantizeLinear (b, near, zb)", "QLinearConv"),  # 1 % off
+        ("b_d = DequantizeLinear (b, far, zb)", "Conv"),  # 2 % off
+        ("b_d = Identity (bf)", "QLinearConv"),
+    ],
+    ids=["exact", "1 % off", "2 % off", "float"],
+)
+def test_a_bias_whose_scale_is_not_that_of_the_products_makes_the_convolution_float(kernels, pair, bias, kernel):
+    found = kernels(f"{bias} c = Conv (x_d, v_d, b_d) {pair('c', out='y')}")
+    assert [kind for kind in ("Conv", "QLinearConv") if kind in found] == [kernel]
+
+
+# ------------------------------------------------------------------ 6: clipping vanishes into the quantizer
+
+
+@pytest.mark.parametrize(
+    ("activation", "scale", "zero", "absorbed"),
+    [
+        ("Relu (c)", "s0", "z0", True),
+        ("Relu (c)", "s", "z", False),
+        ("Clip (c, lo, hi)", "s6", "z0", True),
+        ("Clip (c, lo, hi)", "s7", "z0", False),
+        ("Clip (c, lo, hi)", "s", "z", False),
+    ],
+    ids=["relu at 0", "relu at 128", "relu6 up to 6", "relu6 up to 7", "relu6 at 128"],
+)
+def test_clipping_vanishes_only_where_all_codes_lie_inside_its_bounds(kernels, pair, activation, scale, zero, absorbed):
+    found = kernels(f"c = Conv (x_d, w_d) r = {activation} {pair('r', scale, zero, out='y')}")
+    assert (found == QUANTIZED_CONV) is absorbed
+    assert ("QLinearConv" in found) is absorbed
+
+
+@pytest.mark.parametrize("activation", ["LeakyRelu", "Sigmoid", "HardSwish", "Tanh"])
+def test_another_activation_without_a_quantizer_in_front_makes_the_convolution_float(kernels, pair, activation):
+    assert "QLinearConv" not in kernels(f"c = Conv (x_d, w_d) r = {activation} (c) {pair('r', out='y')}")
+
+
+ABSORBED = {
+    "Conv": "a = Conv (c, w2)",
+    "Add": "a = Add (c, d)",
+    "Mul": "a = Mul (c, d)",
+    "Gemm": "t = Flatten <axis = 3> (x) a = Gemm (t, m)",
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, kernel in INT8.kernels.items() if kernel.absorbs])
+@pytest.mark.parametrize(
+    "activation",
+    ["Relu (a)", "Clip (a, zero, six)", "Clip (a, low, high)", "Clip (a, , six)", "Clip (a, low)"],
+    ids=["relu", "relu6", "both sides", "no lower bound", "no upper bound"],
+)
+def test_each_kernel_absorbs_what_the_table_says(quantize, kind, activation):
+    behind = "y = Gemm (r, m2)" if kind == "Gemm" else "y = Conv (r, w2)"
+    made = quantize(f"""
+    g (float[1,3,8,8] x) => (float[] y)
+    <float[4,3,1,1] w, float[4,3,1,1] w1, float[4,4,1,1] w2, float[8,8] m, float[8,8] m2, float zero = {{0}},
+     float six = {{6}}, float low = {{-1}}, float high = {{1}}>
+    {{
+       c = Conv (x, w)
+       d = Conv (x, w1)
+       {ABSORBED[kind]}
+       r = {activation}
+       {behind}
+    }}
+    """)
+    assert INT8.kernels[kind].absorbs == {"Relu", "Clip"}
+    assert (made.executed.coverage, made.executed.other_float) == (1, {})
+    assert not {"Relu", "Clip"} & made.executed.kernels.keys()
+
+
+# ------------------------------------------------------------------ 7: kernels there are
+
+CASES = {
+    "Conv": ("m = Conv <pads = [1, 1, 1, 1]> (c, w3)", "QLinearConv"),
+    "Add": ("m = Add (c, c2)", "QLinearAdd"),
+    "Mul": ("m = Mul (c, c2)", "QLinearMul"),
+    "Concat": ("m = Concat <axis = 2> (c, c2)", "QLinearConcat"),
+    "GlobalAveragePool": ("m = GlobalAveragePool (c)", "QLinearGlobalAveragePool"),
+    "AveragePool": ("m = AveragePool <kernel_shape = [2, 2]> (c)", "QLinearAveragePool"),
+    "LeakyRelu": ("m = LeakyRelu (c)", "QLinearLeakyRelu"),
+    "Sigmoid": ("m = Sigmoid (c)", "QLinearSigmoid"),
+    "Where": ("m = Where (mask, c, c2)", "QLinearWhere"),
+    "MaxPool": ("m = MaxPool <kernel_shape = [2, 2]> (c)", "NhwcMaxPool"),
+    "Reshape": ("m = Reshape (c, shape)", "Reshape"),
+    "Transpose": ("m = Transpose <perm = [0, 1, 3, 2]> (c)", "Transpose"),
+    "Squeeze": ("u = Unsqueeze (c, first) m = Squeeze (u, first)", "Squeeze"),
+    "Unsqueeze": ("u = Unsqueeze (c, first) m = Squeeze (u, first)", "Unsqueeze"),
+    "Flatten": ("f = Flatten (c) m = Reshape (f, shape)", "Flatten"),
+    "Slice": ("m = Slice (c, starts, ends)", "Slice"),
+    "Split": ("a, b = Split <axis = 2, num_outputs = 2> (c) m = Concat <axis = 3> (a, b)", "Split"),
+    "Gather": ("m = Gather <axis = 2> (c, rows)", "Gather"),
+    "Tile": ("m = Tile (c, times)", "Tile"),
+    "DepthToSpace": ("d = DepthToSpace <blocksize = 2> (c) m = Concat <axis = 1> (d, d, d, d)", "DepthToSpace"),
+    "Resize": ('m = Resize <mode = "nearest"> (c, , factors)', "Resize"),
+}
+
+NETWORK = """
+g (float[1,3,8,8] x, bool[1,1,1,1] mask) => (float[] y)
+<float[4,3,1,1] w, float[4,3,1,1] w1, float[4,4,1,1] w2, float[4,4,3,3] w3, float[1,4,1,1] k, float scalar = {0.7},
+ int64[4] shape = {1, 4, 4, 16}, int64[1] first = {0}, int64[4] starts = {0, 0, 1, 1}, int64[4] ends = {1, 4, 5, 5},
+ int64[3] rows = {0, 3, 2}, int64[4] times = {1, 1, 2, 2}, float[4] factors = {1, 1, 2, 2}, int64[2] pixels = {2, 3},
+ int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}, int64[4] image = {1, 4, 8, 8}, int64[3] row = {1, 8, 32},
+ float[4] scale_4, float[4] b4, float[4] mean4, float[4] var, float[8] scale_8, float[8] b8, float[4,4,2,2] wt,
+ float[1,4,32] wl, float[1,4,1] rl, float[1,3,32] wg, float[1,3,1] rg, int64[4] tail = {1, 1, 1, 8},
+ float[4,16,1,1] wide, float[4,1,1,1] one>
+{
+   c = Conv (x, w)
+   c2 = Conv (x, w1)
+   %s
+}
+"""
+SECOND_READER = "y = Conv (m, w2)"
+
+
+def network(body, tail=SECOND_READER):
+    found = NETWORK % f"{body} {tail}"
+    return found if "c2)" in found.replace("c2 = Conv", "") else found.replace("   c2 = Conv (x, w1)\n", "")
+
+
+def test_each_kernel_of_the_table_has_a_case():
+    assert CASES.keys() | {"Gemm", "MatMul"} == INT8.kernels.keys()
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_each_kernel_of_the_table_is_executed_in_integers(quantize, kind):
+    body, kernel = CASES[kind]
+    found = quantize(network(body)).executed
+    assert found.kernels["QuantizeLinear"] == 1, "the input"
+    assert found.kernels["DequantizeLinear"] == 1, "the output"
+    assert (found.coverage, found.other_float) == (1, {})
+    # Reshape between two kernels of one layout may be merged away; then nothing was executed in float either.
+    assert kernel in found.kernels or kind in {"Reshape", "Squeeze", "Unsqueeze"}
+
+
+def test_a_product_with_a_bias_is_executed_in_integers(quantize):
+    made = quantize("g (float[2,8] x) => (float[] y) <float[8,4] w, float[4] b> { y = Gemm (x, w, b) }")
+    assert made.executed.kernels == {"QuantizeLinear": 1, "QGemm": 1}
+    assert INT8.kernels["Gemm"].form is Int8Form.QDQ_FLOAT_OUT
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["m = Mul (c, k)", "m = Mul (c, scalar)", "m = Add (scalar, c)", "m = Add (c, k)", "m = Where (mask, c, scalar)"],
+)
+def test_a_constant_operand_becomes_integer_too(quantize, body):
+    found = quantize(network(body)).executed
+    assert (found.coverage, found.other_float, found.kernels["QuantizeLinear"]) == (1, {}, 1)
+
+
+def test_operands_of_concat_may_have_their_own_scales(kernels, pair):
+    body = f"a = Relu (x) {pair('a', 's0', 'z0')} c = Concat <axis = 1> (x_d, a_d) {pair('c', out='y')}"
+    assert kernels(body)["QLinearConcat"] == 1
+
+
+def test_argmax_reads_integers(kernels):
+    found = kernels("c = ArgMax <axis = 1> (x_d) y = Cast <to = 1> (c)")
+    assert found == {"QuantizeLinear": 1, "ArgMax": 1, "Cast": 1}
+
+
+# ------------------------------------------------------------------ 8: kernels there are not
+
+FLOAT = {
+    "BatchNormalization": "m = BatchNormalization (c, scale_4, b4, mean4, var)",
+    "ConvTranspose": "m = ConvTranspose (c, wt)",
+    "Div": "m = Div (c, c2)",
+    "Elu": "m = Elu (c)",
+    "Erf": "m = Erf (c)",
+    "Gelu": "m = Gelu (c)",
+    "HardSigmoid": "m = HardSigmoid (c)",
+    "HardSwish": "m = HardSwish (c)",
+    "InstanceNormalization": "m = InstanceNormalization (c, scale_4, b4)",
+    "LSTM": "r = Reshape (c, row) l = LSTM <hidden_size = 1> (r, wl, rl) m = Reshape (l, tail)",
+    "GRU": "r = Reshape (c, row) l = GRU <hidden_size = 1> (r, wg, rg) m = Reshape (l, tail)",
+    "LayerNormalization": "m = LayerNormalization (c, scale_8, b8)",
+    "PRelu": "m = PRelu (c, k)",
+    "Pad": "m = Pad (c, pads)",
+    "Pow": "m = Pow (c, c2)",
+    "ReduceMean": "m = ReduceMean (c, pixels)",
+    "Resize": 'm = Resize <mode = "linear"> (c, , factors)',
+    "SpaceToDepth": "m = SpaceToDepth <blocksize = 2> (c)",
+    "Sqrt": "m = Sqrt (c)",
+    "Sub": "m = Sub (c, c2)",
+    "Tanh": "m = Tanh (c)",
+}
+TAILS = {"SpaceToDepth": "y = Conv (m, wide)", "LSTM": "y = Conv (m, one)", "GRU": "y = Conv (m, one)"}
+
+
+def test_each_float_kind_of_the_table_has_a_case():
+    assert FLOAT.keys() == INT8.float_causes.keys()
+
+
+@pytest.mark.parametrize("kind", FLOAT)
+def test_each_float_kind_of_the_table_is_executed_in_float_between_integer_neighbours(quantize, kind):
+    """A runtime that learns one of these fails here: move the kind to the table of kernels then."""
+    made = quantize(network(FLOAT[kind], TAILS.get(kind, SECOND_READER)))
+    found = made.executed
+    assert found.kernels["QuantizeLinear"] == 2, "behind the input, and behind the float op"
+    assert not [kernel for kernel in found.kernels if kernel.startswith("QLinear") and kernel != "QLinearConv"]
+    assert found.other_float or found.islands
+    declined = {note.node.partition("(")[0]: note.reason for note in made.ctx.notes if note.event == "declined"}
+    assert declined[kind] == INT8.float_causes[kind]
+
+
+def test_silu_with_a_pair_on_the_sigmoid_stays_in_integers(kernels, pair):
+    body = f"g = Sigmoid (x_d) {pair('g', 's0', 'z0')} c = Mul (x_d, g_d) {pair('c', out='y')}"
+    assert kernels(body) == {"QuantizeLinear": 1, "QLinearSigmoid": 1, "QLinearMul": 1, "DequantizeLinear": 1}
+
+
+@pytest.mark.parametrize("kind", ["Add", "Mul"])
+def test_a_float_constant_operand_makes_the_op_float(kernels, pair, kind):
+    found = kernels(f"c = {kind} (x_d, k) {pair('c', out='y')}")
+    assert found == {"QuantizeLinear": 2, "DequantizeLinear": 2, kind: 1}
+
+
+@pytest.mark.parametrize(("scale", "integer"), [("s", True), ("s0", False)], ids=["one scale", "two scales"])
+def test_maxpool_is_integer_only_with_one_scale_on_both_sides(kernels, pair, scale, integer):
+    found = kernels(f"c = MaxPool <kernel_shape = [2, 2]> (x_d) {pair('c', scale, out='y')}")
+    assert (found["QuantizeLinear"] == 1) is integer
+    assert INT8.kernels["MaxPool"].same_scale
+
+
+def test_activations_of_16_bits_leave_the_convolution_float(kernels, pair):
+    body = pair("x", "s", "z16").replace("x_q", "x_r").replace("x_d", "x_e")
+    assert kernels(f"{body} c = Conv (x_e, w_d) {pair('c', 's', 'z16', out='y')}")["Conv"] == 1
+
+
+def test_softmax_is_taken_in_integers_where_both_neighbours_are_so_it_stands_in_neither_table(quantize):
+    found = quantize(network("m = Softmax (c)")).executed
+    assert found.kernels["QLinearSoftmax"] == 1
+    assert "Softmax" not in INT8.kernels.keys() | INT8.float_causes.keys()
+
+
+# ------------------------------------------------------------------ 9 and 10: one chain, no islands
+
+
+@pytest.mark.parametrize("weight", ["depthwise", "grouped"])
+def test_depthwise_and_grouped_convolutions_are_integer(kernels, pair, weight):
+    group = {"depthwise": 16, "grouped": 4}[weight]
+    text = f"g_d = DequantizeLinear <axis = 0> ({weight}, scale_w, zw) c = Conv <group = {group}> (x_d, g_d)"
+    assert kernels(f"{text} {pair('c', out='y')}") == QUANTIZED_CONV
+
+
+CHAIN = """
+g (float[1,16,8,8] x) => (float[] y)
+<float[16,16,1,1] w1, float[16,1,3,3] w2, float[16,16,1,1] w3>
+{
+   a = Conv (x, w1)
+   ar = Relu (a)
+   b = Conv <group = 16, pads = [1, 1, 1, 1]> (ar, w2)
+   br = Relu (b)
+   c = Conv (br, w3)
+   y = Relu (c)
+}
+"""
+
+
+def test_a_chain_that_is_all_integer_changes_layout_twice(quantize):
+    found = quantize(CHAIN).executed
+    assert found.kernels == {"Transpose": 2, "QuantizeLinear": 1, "QLinearConv": 3, "DequantizeLinear": 1}
+
+
+def test_a_depthwise_convolution_left_float_costs_a_quantizer_on_each_side_and_two_layout_changes(quantize):
+    whole = Counter(quantize(CHAIN).executed.kernels)
+    found = Counter(quantize(CHAIN, skip=("output:b",)).executed.kernels)
+    more = found - whole
+    assert (more["QuantizeLinear"], more["DequantizeLinear"]) == (1, 1)
+    assert more["Transpose"] + more["ReorderInput"] + more["ReorderOutput"] >= 2
+
+
+@pytest.mark.parametrize(("scale", "zero"), [("s", "z"), ("s0", "z0")], ids=["one scale", "two scales"])
+def test_a_second_pair_between_two_convolutions_is_merged_away(kernels, pair, scale, zero):
+    body = f"c = Conv (x_d, w_d) {pair('c')} {pair('c_d', scale, zero, out='e')} f = Conv (e, w_d) {pair('f', out='y')}"
+    assert kernels(body) == QUANTIZED_CONV | {"QLinearConv": 2}
+
+
+# ------------------------------------------------------------------ 11: QDQ and QOperator are the same in the end
+
+
+def test_the_portable_form_ends_in_the_same_kernels_as_that_of_integer_operators(kernels, pair):
+    portable = kernels(f"c = Conv (x_d, w_d) {pair('c', out='y')}")
+    operators = kernels("c = QLinearConv (x_q, s, z, w, scale_w, zw, s, z) y = DequantizeLinear (c, s, z)")
+    assert portable == operators == QUANTIZED_CONV
+
+
+# ------------------------------------------------------------------ 12 and 13: transformers
+
+
+@pytest.mark.parametrize(
+    ("products", "expected"),
+    [
+        ("y = MatMul (x, w)", {"DynamicQuantizeMatMul": 1}),
+        ("m = MatMul (x, w) y = Add (m, b)", {"DynamicQuantizeMatMul": 1}),
+        ("m = MatMul (x, w) y = Add (b, m)", {"DynamicQuantizeMatMul": 1}),
+        (
+            "m = MatMul (x, w) n = Add (m, b) p = MatMul (x, w2) q = Add (p, b) y = Concat <axis = 0> (n, q)",
+            {"MatMulIntegerToFloat": 2, "DynamicQuantizeLinear": 1, "Concat": 1},
+        ),
+    ],
+    ids=["alone", "bias behind", "bias in front", "two of one activation"],
+)
+def test_the_dynamic_form_is_fused_with_its_bias(quantize, products, expected):
+    text = "g (float[2,5,16] x) => (float[] y) <float[16,8] w, float[16,8] w2, float[8] b> {" + products + "}"
+    assert quantize(text).executed.kernels == expected
+
+
+def test_a_static_product_is_float_out_or_integer_out_as_the_quantizer_says(kernels, pair):
+    assert "MatMulIntegerToFloat" in kernels("y = MatMul (x_d, m_d)")
+    assert "QLinearMatMul" in kernels(f"c = MatMul (x_d, m_d) {pair('c', out='y')}")
+
+
+def test_an_embedding_table_is_gathered_as_integers(quantize):
+    found = quantize("g (int64[2,5] ids) => (float[] y) <float[512,64] table> { y = Gather (table, ids) }").executed
+    assert found.kernels == {"Gather": 2, "Cast": 1, "Mul": 1}
+
+
+# ------------------------------------------------------------------ 14 and 16: weights alone
+
+
+def test_a_weight_alone_of_4_bits_makes_a_product_of_packed_weights(kernels):
+    found = graph(
+        """
+        <ir_version: 10, opset_import: ["": 21]>
+        g (float[1,64] x) => (float[1,32] y) <float[2,32] scale_w>
+        {
+           w = Constant <value = int4[64,32]
+               {%s}> ()
+           w_d = DequantizeLinear <axis = 0, block_size = 32> (w, scale_w)
+           y = MatMul (x, w_d)
+        }
+        """
+        % ", ".join(str(code % 7 - 3) for code in range(64 * 32))
+    )
+    assert kernels(found) == {"MatMulNBits": 1}
+
+
+def test_a_weight_alone_of_8_bits_is_dequantized_on_every_run_of_a_convolution(kernels):
+    assert kernels("y = Conv (x, w_d)") == {"DequantizeLinear": 1, "Conv": 1}
+
+
+# ------------------------------------------------------------------ 15: never emitted
+
+
+@pytest.mark.parametrize("text", [CHAIN, network("m = MaxPool <kernel_shape = [2, 2]> (c)")], ids=["chain", "pool"])
+def test_integer_operators_that_are_slow_are_never_emitted(quantize, text):
+    kinds = {op.kind for op in quantize(text).graph.ops()}
+    assert not kinds & {"ConvInteger", "QLinearConv", "QLinearMatMul"}
