@@ -1,7 +1,8 @@
 """Every exception that nncomp raises for a user, with its stable code and exit status.
 
 A code (``NNC-M002``) names one cause for ever: scripts may match it, messages may get better. The letter is the
-family (M model, R recipe or usage, D data, P plugin, T target, G gate, E environment); ``CODES`` is the catalogue.
+family (M model, R recipe or usage, D data, P plugin, T target, G gate, E environment, W warnings); ``CODES`` is the
+catalogue.
 """
 
 from __future__ import annotations
@@ -70,6 +71,22 @@ CODES: Final[dict[str, str]] = {
     "NNC-G004": "the result misses the accuracy budget",
     "NNC-E001": "the disk refused a write",
     "NNC-E002": "memory ran out",
+    "NNC-W000": "a warning of a plugin that has no code",
+    "NNC-W031": "folding would overflow float16; the op stays",
+    "NNC-W032": "a value was constant, or never finite, in calibration",
+    "NNC-W033": "all weights of a channel are zero",
+    "NNC-W040": "preprocessing of images was assumed",
+    "NNC-W042": "input numbers are rounded to the model's type",
+    "NNC-W043": "there is one sample only",
+    "NNC-W044": "samples that are not finite are left out",
+    "NNC-W045": "images that cannot be read are left out",
+    "NNC-W046": "images were converted",
+    "NNC-W047": "samples at the end do not fill a batch",
+    "NNC-W048": "the data is random",
+    "NNC-W060": "the recipe was locked for another model",
+    "NNC-W061": "the recipe was locked for other data",
+    "NNC-W062": "the recipe was locked with other versions",
+    "NNC-W063": "the gate could not look",
     "NNC-X001": "not built yet",
     "NNC-X999": "a bug in nncomp",
 }

@@ -111,7 +111,7 @@ class Gate:
                 a, b = old.run(feed), new.run(feed)
                 for value in shared:
                     one = compare([{value.name: a[value.name]}], [{value.name: b[value.name]}])
-                    if not one.identical and (effect is Effect.EXACT or one.relative > REASSOCIATION_LIMIT):
+                    if not one.identical and (effect is Effect.EXACT or one.relative > _limit(before)):
                         return value.producer.label if value.producer is not None else value.name
         except NncompError:
             pass
@@ -120,7 +120,10 @@ class Gate:
     def _sensitivity(self, graph: Graph, expected: Sequence[Mapping[str, Any]]) -> float:
         """Return how far outputs move, relative, when each float input moves by its last bit."""
         nudged = [
-            {name: array * array.dtype.type(1 + _NUDGE) if array.dtype.kind == "f" else array for name, array in one.items()}
+            {
+                name: array * array.dtype.type(1 + _NUDGE) if array.dtype.kind == "f" else array
+                for name, array in one.items()
+            }
             for one in self._inputs(graph)
         ]
         try:

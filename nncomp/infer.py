@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 import onnx
 from onnx import TensorProto
@@ -15,9 +14,7 @@ from nncomp.onnx_io.tensors import tensor_to_proto
 from nncomp.onnx_io.types import type_from_proto, type_to_proto
 from nncomp.onnx_io.writer import attribute_to_proto
 from nncomp.ops import OpTable
-
-_DATA_UP_TO: Final = 1024
-"""Elements; constants up to this size may decide shapes (Reshape, Slice, ...), larger ones are weights."""
+from nncomp.propagation import MAX_NUMBERS, is_leash, leash
 
 
 def infer_types(
@@ -59,7 +56,7 @@ def inferred_types(
     weights: list[tuple[str, Tensor]] = []
 
     def as_input(tensor: Tensor, name: str) -> TensorProto:
-        if tensor.size <= _DATA_UP_TO:
+        if tensor.size <= MAX_NUMBERS:
             return tensor_to_proto(tensor, name)
         weights.append((name, tensor))
         return TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
@@ -69,6 +66,7 @@ def inferred_types(
         _forget_declared(model.graph, outermost=True)
     _move_weights_to_inputs(model, {name for name, _ in weights})
     _forget_defaults(model.graph)
+    leash(model)
     for item in model.graph.input:
         if input_shapes and item.name in input_shapes:
             del item.type.tensor_type.shape.dim[:]
@@ -129,7 +127,8 @@ def _forget_defaults(proto: onnx.GraphProto) -> None:
 
 def _collect(graph: Graph, proto: onnx.GraphProto, result: dict[Value, Type]) -> None:
     types = {item.name: item.type for item in (*proto.value_info, *proto.output)}
-    for op, node in zip(graph.ops(), proto.node, strict=True):
+    nodes = (node for node in proto.node if not is_leash(node))
+    for op, node in zip(graph.ops(), nodes, strict=True):
         for value, name in zip(op.outputs, node.output, strict=True):
             type_ = type_from_proto(types[name]) if name in types else None
             if type_ is not None:
@@ -198,7 +197,7 @@ def _schema_types(op: Op, graph: Graph) -> tuple[Type | None, ...]:
     node.attribute.extend(attribute_to_proto(name, attr) for name, attr in op.attrs.items())
     given = {f"in{slot}": value for slot, value in enumerate(op.inputs) if value is not None}
     constants = {name: graph.constant(value) for name, value in given.items()}
-    data = {name: tensor for name, tensor in constants.items() if tensor is not None and tensor.size <= _DATA_UP_TO}
+    data = {name: tensor for name, tensor in constants.items() if tensor is not None and tensor.size <= MAX_NUMBERS}
     try:
         types = onnx.shape_inference.infer_node_outputs(
             onnx.defs.get_schema(op.kind, version, op.domain),

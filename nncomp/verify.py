@@ -11,7 +11,7 @@ import onnx
 from onnx.defs import OpSchema, SchemaError
 
 from nncomp.errors import ModelError, Where
-from nncomp.ir import AttributeType, CaptureKey, Graph, Op, TensorType
+from nncomp.ir import AttributeType, CaptureKey, Graph, Node, Op, TensorType
 
 _VARIADIC: Final = OpSchema.FormalParameterOption.Variadic
 _OPTIONAL: Final = OpSchema.FormalParameterOption.Optional
@@ -62,7 +62,6 @@ def _structure(graph: Graph) -> Iterator[ModelError]:
     def wrong(message: str, code: str, node: str = "", tensor: str = "") -> ModelError:
         return ModelError(message, code=code, where=Where(graph=graph.name, node=node, tensor=tensor))
 
-    net = graph.nx
     sources = {*graph.inputs, *graph.captures}
     if len(set(graph.inputs)) != len(graph.inputs):
         yield wrong("a graph input is listed twice", "NNC-M034")
@@ -74,7 +73,7 @@ def _structure(graph: Graph) -> Iterator[ModelError]:
             seen.add(value.name)
         if value.const is None and value.producer is None and value not in sources:
             yield wrong(f"{value.name!r} is read, but nothing produces it", "NNC-M032", tensor=value.name)
-        if value.producer is not None and value.producer not in net:
+        if value.producer is not None and value.producer not in graph:
             yield wrong(f"{value.name!r} comes from an op that is gone", "NNC-M032", tensor=value.name)
         if value.const is not None and isinstance(value.type, TensorType):
             shape = value.const.shape
@@ -85,7 +84,7 @@ def _structure(graph: Graph) -> Iterator[ModelError]:
                     tensor=value.name,
                 )
     for value in graph.outputs:
-        if value not in net:
+        if value not in graph:
             yield wrong(f"graph output {value.name!r} is not produced", "NNC-M032", tensor=value.name)
     for op in graph.ops():
         yield from _edges(graph, op)
@@ -99,11 +98,12 @@ def _edges(graph: Graph, op: Op) -> Iterator[ModelError]:
                 f"{op.label!r} reads {value.name!r}, which is not of its graph", code="NNC-M032", where=where
             )
             return
-    expected: set[tuple[object, object]] = {(value, slot) for slot, value in enumerate(op.inputs) if value is not None}
+    expected: set[tuple[Node, int | CaptureKey]] = {
+        (value, slot) for slot, value in enumerate(op.inputs) if value is not None
+    }
     for name, body in op.bodies.items():
         expected |= {(outer, CaptureKey(name, inner)) for inner, outer in body.captures.items()}
-    found = {(value, key) for value, _, key in graph.nx.in_edges(op, keys=True)}
-    if expected != found:
+    if expected != graph.edges_into(op):
         yield ModelError(f"edges into {op.label!r} do not match its inputs", code="NNC-M032", where=where)
 
 

@@ -66,10 +66,9 @@ def nncomp(tmp_path_factory):
         if not is_installed(name):
             lay_out(HERE / name, site)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
-    code = "import sys; from nncomp.cli import main; sys.exit(main())"
 
     def run(*args, status=0):
-        command = [sys.executable, "-c", code, *map(str, args)]
+        command = [sys.executable, "-m", "nncomp", *map(str, args)]
         ended = subprocess.run(command, check=False, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
         assert ended.returncode == status, ended.stderr
         return ended

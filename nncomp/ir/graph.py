@@ -169,6 +169,10 @@ class Graph:
         """Return the ops that read ``value``, each once."""
         return tuple(cast(Op, op) for op in self._succ[value])
 
+    def edges_into(self, op: Op) -> set[tuple[Node, int | CaptureKey]]:
+        """Return the edges that end at ``op``; ``op.inputs`` and its bodies' captures say the same in a valid graph."""
+        return {(value, key) for value, keys in self._pred[op].items() for key in keys}
+
     def is_output(self, value: Value) -> bool:
         """True when ``value`` is a graph output."""
         return any(value is output for output in self._outputs)

@@ -323,7 +323,7 @@ def _refuse_recursion(functions: Mapping[tuple[str, str, str], FunctionProto]) -
     done: set[tuple[str, str, str]] = set()
     while ready := {key for key, called in calls.items() if key not in done and called <= done}:
         done |= ready
-    for key in calls.keys() - done:
+    for key in (key for key in calls if key not in done):
         raise ModelError(f"function {key[1]!r} of {key[0]!r} calls itself", code="NNC-M039", where=Where(node=key[1]))
 
 

@@ -27,6 +27,8 @@ _IR_BY_DTYPE: Final[Mapping[DataType, int]] = {
     DataType.FLOAT8E8M0: 12,
     DataType.INT2: 13,
     DataType.UINT2: 13,
+    DataType.FLOAT6E2M3: 14,
+    DataType.FLOAT6E3M2: 14,
 }
 
 

@@ -14,7 +14,7 @@ from nncomp.ops.accessors import (
     squeeze_axes,
 )
 from nncomp.ops.builtin import builtin_table
-from nncomp.ops.semantics import AxesRule, Cost, CostRule, Infer, OpSemantics, QuantRole, QuantRule, Role, rows
+from nncomp.ops.semantics import AxesRule, Cost, CostRule, Infer, OpSemantics, QuantRole, QuantRule, Role, Scaling, rows
 from nncomp.ops.table import NO_ROW, OpTable
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "QuantRole",
     "QuantRule",
     "Role",
+    "Scaling",
     "builtin_table",
     "channel_axis",
     "clip_bounds",

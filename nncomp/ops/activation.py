@@ -5,13 +5,15 @@ from __future__ import annotations
 from nncomp.ops.counting import per_output
 from nncomp.ops.inference import like_input
 from nncomp.ops.roles import ACTIVATION, ELEMENTWISE, ELEMENTWISE_PAIR, sensitive
-from nncomp.ops.semantics import OpSemantics, rows
+from nncomp.ops.semantics import OpSemantics, Scaling, rows
 
 _GELU = sensitive("its small negative outputs need a finer scale than its large positive ones")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Relu Clip", quant=ACTIVATION),
-    *rows("LeakyRelu PRelu ThresholdedRelu Shrink", quant=ELEMENTWISE),
+    *rows("Relu", quant=ACTIVATION, scaling=Scaling.CHANNELWISE),
+    *rows("Clip", quant=ACTIVATION, scaling=Scaling.CLIP),
+    *rows("LeakyRelu", quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
+    *rows("PRelu ThresholdedRelu Shrink", quant=ELEMENTWISE),
     *rows("Sigmoid HardSigmoid HardSwish Swish Mish Elu Celu Selu Softplus Softsign", quant=ELEMENTWISE),
     *rows("SwiGLU", cost=per_output(2), quant=ELEMENTWISE_PAIR),
     *rows("Tanh", quant=sensitive("steep at zero, where gates and heads need precision")),

@@ -11,7 +11,7 @@ from nncomp.ir import Op
 from nncomp.ops.counting import Counted, shape, size
 from nncomp.ops.inference import convolved
 from nncomp.ops.roles import sensitive
-from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, rows
+from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, Scaling, rows
 
 BILINEAR_STEPS = 8
 """Scalar operations to read one element between pixels: four products, four sums."""
@@ -73,7 +73,7 @@ _FUSED = QuantRole(Role.COMPUTE, data=(0, 3), weight=1, weight_axis=output_chann
 _STATEFUL = sensitive("its state carries rounding errors along the sequence")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Conv", cost=convolution_cost(), quant=_CONV),
+    *rows("Conv", cost=convolution_cost(), quant=_CONV, scaling=Scaling.LINEAR),
     *rows(
         "ConvTranspose",
         cost=transposed_cost(bias=2),

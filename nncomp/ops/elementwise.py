@@ -6,7 +6,7 @@ from nncomp.ir import Op
 from nncomp.ops.counting import Counted, size
 from nncomp.ops.inference import like_input
 from nncomp.ops.roles import ELEMENTWISE, ELEMENTWISE_ALL, ELEMENTWISE_PAIR, barrier, sensitive
-from nncomp.ops.semantics import OpSemantics, QuantRole, Role, rows
+from nncomp.ops.semantics import OpSemantics, QuantRole, Role, Scaling, rows
 
 
 def _combine_all(op: Op) -> Counted:
@@ -16,7 +16,8 @@ def _combine_all(op: Op) -> Counted:
 
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Add Sub Mul", quant=ELEMENTWISE_PAIR),
+    *rows("Add Sub", quant=ELEMENTWISE_PAIR, scaling=Scaling.SUM),
+    *rows("Mul", quant=ELEMENTWISE_PAIR),
     *rows("Sum Mean Min Max", cost=_combine_all, quant=ELEMENTWISE_ALL),
     *rows("Abs Neg", quant=ELEMENTWISE),
     *rows("Where", quant=QuantRole(Role.ELEMENTWISE, data=(1, 2))),

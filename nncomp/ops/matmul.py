@@ -6,7 +6,7 @@ from nncomp.ir import Op
 from nncomp.ops.counting import Counted, shape, size
 from nncomp.ops.einsum import einsum_cost, einsum_role
 from nncomp.ops.inference import gemm_type, matmul_type
-from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, rows
+from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, Scaling, rows
 
 
 def product_cost(*, data: int = 0, bias: int | None = None) -> CostRule:
@@ -70,7 +70,7 @@ _GEMM = QuantRole(Role.COMPUTE, data=(0, 1), weight=1, weight_axis=gemm_output_c
 
 ROWS: tuple[OpSemantics, ...] = (
     *rows("MatMul", cost=product_cost(), quant=_matmul_role),
-    *rows("Gemm", cost=product_cost(bias=2), quant=_GEMM),
+    *rows("Gemm", cost=product_cost(bias=2), quant=_GEMM, scaling=Scaling.LINEAR),
     *rows("Einsum", cost=einsum_cost, quant=einsum_role),
     *rows(
         "FusedMatMul TransposeMatMul FusedMatMulActivation",

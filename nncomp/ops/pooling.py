@@ -7,7 +7,7 @@ import math
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, per_input, size, unpriced
 from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, sensitive
-from nncomp.ops.semantics import OpSemantics, rows
+from nncomp.ops.semantics import OpSemantics, Scaling, rows
 
 
 def window_cost(op: Op) -> Counted:
@@ -19,10 +19,10 @@ def window_cost(op: Op) -> Counted:
 _POWERS = sensitive("powers magnify rounding errors")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("MaxPool", cost=window_cost, quant=PASSTHROUGH),
-    *rows("GlobalMaxPool", cost=per_input(), quant=PASSTHROUGH),
-    *rows("AveragePool", cost=window_cost, quant=ELEMENTWISE),
-    *rows("GlobalAveragePool", cost=per_input(), quant=ELEMENTWISE),
+    *rows("MaxPool", cost=window_cost, quant=PASSTHROUGH, scaling=Scaling.CHANNELWISE),
+    *rows("GlobalMaxPool", cost=per_input(), quant=PASSTHROUGH, scaling=Scaling.CHANNELWISE),
+    *rows("AveragePool", cost=window_cost, quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
+    *rows("GlobalAveragePool", cost=per_input(), quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
     *rows("LpPool", cost=window_cost, quant=_POWERS),
     *rows("GlobalLpPool", cost=per_input(), quant=_POWERS),
     *rows("MaxRoiPool", cost=unpriced, quant=PASSTHROUGH),

@@ -62,6 +62,20 @@ class QuantRole:
         return tuple(slot for slot in given if slot != self.weight or graph.constant(op.input(slot)) is None)
 
 
+class Scaling(StrEnum):
+    """What a positive factor per channel (axis 1) does to an op, whatever the factors."""
+
+    CHANNELWISE = "channelwise"
+    """f(s x) = s f(x): the factor passes through (Relu, MaxPool, AveragePool)."""
+    SUM = "sum"
+    """The factor passes through if all inputs have it (Add)."""
+    CLIP = "clip"
+    """Passes through as long as nothing that was inside the bounds leaves them (Clip at zero and above)."""
+    LINEAR = "linear"
+    """The weight takes it in: an input's factor divides its input channels, an output's multiplies its output channels
+    and the bias (Conv, Gemm)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What one run of an op costs.
@@ -113,6 +127,7 @@ class OpSemantics:
         axes: Reserved for structured pruning; None pins all axes.
         cost: Multiply-accumulates and elementary operations; None is one elementary operation an output element.
         quant: Role in quantization, or a rule that tells it from the op; None is a barrier.
+        scaling: What a factor per channel does; None says that nothing is known, and channels keep their size.
         foldable: May be evaluated at compile time when all inputs are constants.
         deterministic: Same inputs, same outputs: two equal ones may be merged. False for random ops.
     """
@@ -127,6 +142,7 @@ class OpSemantics:
     quant: QuantRole | QuantRule | None = None
     foldable: bool = True
     deterministic: bool = True
+    scaling: Scaling | None = None
 
 
 def rows(
@@ -140,6 +156,7 @@ def rows(
     quant: QuantRole | QuantRule | None = None,
     foldable: bool = True,
     deterministic: bool = True,
+    scaling: Scaling | None = None,
 ) -> tuple[OpSemantics, ...]:
     """Return a row for each operator in ``kinds``, names with spaces between, that mean the same to us."""
     return tuple(
@@ -153,6 +170,7 @@ def rows(
             quant=quant,
             foldable=foldable,
             deterministic=deterministic,
+            scaling=scaling,
         )
         for kind in kinds.split()
     )

@@ -16,7 +16,9 @@ from nncomp_cleanup.purity import is_call
 UNKNOWN_SIZE: Final = "the size of its result depends on data"
 UNKNOWN_TYPE: Final = "the type of its result is not known"
 UNKNOWN_DIVISOR: Final = "its divisor is not known yet"
-WAITING: Final = frozenset({UNKNOWN_SIZE, UNKNOWN_TYPE, UNKNOWN_DIVISOR})
+QUANTIZED: Final = "dequantized weights would be floats again"
+TOO_MUCH_AT_ONCE: Final = "results would take more than max_total_bytes at once"
+WAITING: Final = frozenset({UNKNOWN_SIZE, UNKNOWN_TYPE, UNKNOWN_DIVISOR, QUANTIZED, TOO_MUCH_AT_ONCE})
 """Reasons that may be gone in another round, when more is constant."""
 
 _CARRIED: Final = frozenset(
@@ -56,22 +58,31 @@ class Plan:
         steps: in topological order, outer graphs first.
         declined: why an op whose inputs are all fixed is not evaluated.
         rounded: steps whose result is float16 and rounded: evaluated to warn of overflow, never kept.
+        work: scalar operations that the steps take.
     """
 
     steps: list[Step] = field(default_factory=list)
     declined: dict[Op, str] = field(default_factory=dict)
     rounded: list[Step] = field(default_factory=list)
+    work: int = 0
 
 
-def plan(graph: Graph, proven: Proven, ops: OpTable, limits: Limits, settled: Mapping[Op, str]) -> Plan:
+def plan(graph: Graph, proven: Proven, ops: OpTable, limits: Limits, *, settled: Mapping[Op, str], spent: int) -> Plan:
     """Choose the ops with fixed inputs that can be evaluated and whose results are known to be small enough.
 
-    Sizes come from the types, before anything is computed; an op whose size depends on data is not evaluated, nor is
-    one that is ``settled``.
+    Sizes come from the types, before anything is computed; an op whose size depends on data is not evaluated.
+
+    Args:
+        graph: A model's own graph.
+        proven: Its types.
+        ops: Op semantics.
+        limits: What evaluation may cost.
+        settled: Ops that were tried before.
+        spent: Scalar operations that were.
     """
     found = Plan()
     fixed: set[Value] = set()
-    bytes_left, ops_left = limits.max_total_bytes, limits.max_ops
+    bytes_left, ops_left = limits.max_total_bytes, limits.max_ops - spent
     dequantize = _may_dequantize(graph, limits)
     for part, op in graph.walk():  # an owner comes behind all that its bodies capture: the order is topological
         if op in settled or not _is_candidate(part, op, ops) or not _has_fixed_inputs(part, op, fixed):
@@ -82,13 +93,13 @@ def plan(graph: Graph, proven: Proven, ops: OpTable, limits: Limits, settled: Ma
         total = sum(size or 0 for size in sizes)
         reason = _refusal(part, op, proven, limits, dequantize=dequantize) or _excess(sizes, limits)
         if not reason and total > bytes_left:
-            reason = f"all results together would take more than max_total_bytes={limits.max_total_bytes}"
+            reason = TOO_MUCH_AT_ONCE
         if not reason and work > ops_left:
             reason = f"it takes {work} operations, of max_ops={limits.max_ops} {ops_left} are left"
         if reason:
             found.declined[op] = reason
             continue
-        bytes_left, ops_left = bytes_left - total, ops_left - work
+        bytes_left, ops_left, found.work = bytes_left - total, ops_left - work, found.work + work
         found.steps.append(Step(part, op))
         if _rounds_float16(op, proven):
             found.rounded.append(found.steps[-1])
@@ -141,7 +152,7 @@ def _refusal(graph: Graph, op: Op, proven: Proven, limits: Limits, *, dequantize
     if op.is_a("Identity") and graph.is_output(op.output):
         return "the graph interface needs this name"
     if op.kind == "DequantizeLinear" and not dequantize:
-        return "dequantized weights would be floats again"
+        return QUANTIZED
     for data in (graph.constant(value) for value in op.inputs):
         if isinstance(data, SparseConstant) and data.nbytes > limits.max_bytes:
             return f"a sparse input takes {data.nbytes} bytes when dense, max_bytes allows {limits.max_bytes}"

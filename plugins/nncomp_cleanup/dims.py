@@ -113,7 +113,7 @@ def _slice(graph: Graph, op: Op, proven: Proven, known: _Known) -> Integers | No
 
 
 def _concat(graph: Graph, op: Op, proven: Proven, known: _Known) -> Integers | None:
-    parts = [_operand(op, slot, known) for slot in range(len(op.inputs))]
+    parts = [_operand(op, slot, known) or _unknown(value, proven) for slot, value in enumerate(op.inputs)]
     vectors = [part for part in parts if part is not None and not part.scalar]
     if len(vectors) < len(parts):
         return None
@@ -192,6 +192,14 @@ def _combined(kind: str, x: Entry, y: Entry) -> Entry:
 def _operand(op: Op, slot: int, known: _Known) -> Integers | None:
     value = op.input(slot)
     return None if value is None else known.get(value)
+
+
+def _unknown(value: Value | None, proven: Proven) -> Integers | None:
+    """Return a vector of known length with entries of which nothing is known."""
+    shape, dtype = proven.static_shape(value), proven.dtype(value)
+    if shape is None or dtype not in _INTEGERS or len(shape) != 1 or shape[0] > _MAX_ENTRIES:
+        return None
+    return Integers((None,) * shape[0], False, dtype)
 
 
 def _is_inside(place: Entry, length: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -27,6 +28,14 @@ class OverflowWarning(NncompWarning):
     """A fold would turn finite numbers into an infinite float16."""
 
 
+@dataclass
+class _SoFar:
+    """What rounds leave for the next: ops not to be tried again, with the reason, and scalar operations spent."""
+
+    settled: dict[Op, str] = field(default_factory=dict)
+    work: int = 0
+
+
 class FoldConstants(Pass):
     """Compute what depends on constants and on static dimensions only, as ONNX Runtime would.
 
@@ -40,8 +49,8 @@ class FoldConstants(Pass):
     effect: ClassVar[Effect] = Effect.EXACT
 
     max_bytes: int = option(67108864, ge=0, help="largest result, in bytes")
-    max_total_bytes: int = option(1073741824, ge=0, help="all results that are computed together, in bytes")
-    max_ops: int = option(10_000_000_000, ge=0, help="scalar operations that may be spent, all results together")
+    max_total_bytes: int = option(1073741824, ge=0, help="results that are computed at once, in bytes")
+    max_ops: int = option(10_000_000_000, ge=0, help="scalar operations that may be spent")
     max_growth: float = option(
         1.0,
         ge=0,
@@ -59,23 +68,26 @@ class FoldConstants(Pass):
         if graph.opsets.get("", 1) > MAX_OPSET:
             ctx.note("skipped", self.name, reason=f"ONNX Runtime evaluates up to opset {MAX_OPSET}")
             return
-        settled: dict[Op, str] = {}
+        so_far = _SoFar()
         declined: dict[Op, str] = {}
         for _ in range(_MAX_ROUNDS):
-            version = graph.version
+            version, tried = graph.version, len(so_far.settled)
             proven = proven_types(graph, ctx)
             _fold_shapes(graph, proven, ctx)
-            declined = self._fold(graph, proven, settled, ctx)
+            declined = self._fold(graph, proven, so_far, ctx)
             rewrite(graph, RANGES, ctx)
-            if graph.version == version or not _may_go_on(graph, declined):
+            refused = len(so_far.settled) > tried
+            if not _may_go_on(graph, declined, changed=graph.version != version, refused=refused):
                 break
         for op, reason in declined.items():
             ctx.note("declined", self.name, node=op.label, reason=reason)
 
-    def _fold(self, graph: Graph, proven: Proven, settled: dict[Op, str], ctx: Context) -> dict[Op, str]:
-        """Fold once; return what was declined. ``settled`` keeps what need not be tried again."""
+    def _fold(self, graph: Graph, proven: Proven, so_far: _SoFar, ctx: Context) -> dict[Op, str]:
+        """Fold once; return what was declined."""
+        settled = so_far.settled
         limits = Limits(self.max_bytes, self.max_total_bytes, self.max_ops, self.dequantize)
-        found = plan(graph, proven, ctx.ops, limits, settled)
+        found = plan(graph, proven, ctx.ops, limits, settled=settled, spent=so_far.work)
+        so_far.work += found.work
         unlimited = frozenset({"DequantizeLinear"} if self.dequantize else ())
         choice = choose(found, proven, max_growth=self.max_growth, unlimited=unlimited)
         probes = [value for step in found.rounded for value in step.op.outputs]
@@ -90,13 +102,21 @@ class FoldConstants(Pass):
         for part, value in choice.kept:
             if value in results.arrays:
                 _replace(part, value, results.arrays[value], ctx)
+        for step in reversed(found.steps):  # what was read inside a body only is dead outside, and removed there
+            if step.op in step.graph:
+                step.graph.remove_unused(step.op.outputs)
         return found.declined | choice.declined | settled
 
 
-def _may_go_on(graph: Graph, declined: dict[Op, str]) -> bool:
-    """Return whether another round may find what this one did not: a size, a divisor or a shape."""
+def _may_go_on(graph: Graph, declined: dict[Op, str], *, changed: bool, refused: bool) -> bool:
+    """Return whether another round may find what this one did not: a size, a divisor or a shape.
+
+    What only a refused op was to read was not asked for; now it is read by an op that stays.
+    """
+    if not changed:
+        return refused
     waits = any(reason in WAITING for reason in declined.values())
-    return waits or any(op.kind in ("Range", "Shape", "Size") for _, op in graph.walk())
+    return refused or waits or any(op.kind in ("Range", "Shape", "Size") for _, op in graph.walk())
 
 
 def _fold_shapes(graph: Graph, proven: Proven, ctx: Context) -> None:
@@ -114,11 +134,10 @@ def _replace(graph: Graph, old: Value, data: npt.NDArray[Any], ctx: Context) -> 
     op, name = old.producer, old.name
     assert op is not None
     ctx.note("fired", FoldConstants.name, node=op.label)
-    new = graph.add_constant(name, data, doc=old.doc)
-    graph.replace_uses(old, new)
+    if not graph.is_output(old):  # an output keeps its name, and an Identity carries the constant to it
+        graph.rename(old, graph.fresh_name(f"{name}_before"))
+    graph.replace_uses(old, graph.add_constant(name, data, doc=old.doc))
     graph.remove_unused([old])
-    if not graph.has_name(name):
-        graph.rename(new, name)
 
 
 def _is_overflow(step: Step, result: npt.NDArray[Any] | None) -> bool:

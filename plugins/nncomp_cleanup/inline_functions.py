@@ -67,10 +67,7 @@ def _inline(graph: Graph, op: Op, table: FunctionTable) -> None:
     given = dict(zip(body.inputs, (value for value in op.inputs if value is not None), strict=True))
     copied = graph.insert_copy(body, given)
     for old, result in zip(op.outputs, body.outputs, strict=False):
-        if not old.name:
-            continue
-        new = copied[result]
-        if new.type is None:
-            graph.set_type(new, old.type)
-        graph.replace_uses(old, new)
+        if old.name:
+            graph.replace_uses(old, copied[result])
     graph.remove(op)
+    graph.remove_unused([*(copied[result] for result in body.outputs), *op.inputs])

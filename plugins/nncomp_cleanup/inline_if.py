@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nncomp.ir import Graph, Op
+from nncomp.ir import Graph, Op, Value
 from nncomp.passes import Context, Effect, Pass
 from nncomp.rewrite import rewrite
 from nncomp_cleanup.proven import is_rounded_late
@@ -23,35 +23,47 @@ class InlineIf(Pass):
         changed = False
         while pending:
             part = pending.pop()
-            fired = [_inline(part, op, ctx) for op in part.ops() if op.is_a("If")]
-            if any(fired):  # the branch may have brought in further Ifs
+            reasons = {op: _refusal(part, op) for op in part.ops() if op.is_a("If")}
+            taken = [op for op, reason in reasons.items() if not reason]
+            for op in taken:
+                _inline(part, op)
+                ctx.note("fired", self.name, node=op.label)
+            if taken:  # the branches may have brought in further Ifs
                 changed = True
                 pending.append(part)
-            else:
-                pending.extend(body for op in part.ops() for body in op.bodies.values())
+                continue
+            for op, reason in reasons.items():
+                ctx.note("declined", self.name, node=op.label, reason=reason)
+            pending.extend(body for op in part.ops() for body in op.bodies.values())
         if changed:
             rewrite(graph, RANGES, ctx)
 
 
-def _inline(graph: Graph, op: Op, ctx: Context) -> bool:
+def _refusal(graph: Graph, op: Op) -> str:
     condition = graph.array(op.input(0))
     if condition is None or condition.size != 1:
-        ctx.note("declined", InlineIf.name, node=op.label, reason="its condition is computed")
-        return False
-    body = op.bodies["then_branch" if condition.any() else "else_branch"]
+        return "its condition is computed"
+    body = _taken_branch(graph, op)
     if any(is_rounded_late(body, value) for value in body.outputs):
-        ctx.note("declined", InlineIf.name, node=op.label, reason="its border makes ONNX Runtime round to float16")
-        return False
+        return "its border makes ONNX Runtime round to float16"
+    return ""
+
+
+def _taken_branch(graph: Graph, op: Op) -> Graph:
+    condition = graph.array(op.input(0))
+    return op.bodies["then_branch" if condition is not None and condition.any() else "else_branch"]
+
+
+def _inline(graph: Graph, op: Op) -> None:
+    body = _taken_branch(graph, op)
+    read = {*op.inputs, *(outer for branch in op.bodies.values() for outer in branch.captures.values())}
     copied = graph.insert_copy(body, body.captures)
     for old, result in zip(op.outputs, body.outputs, strict=True):
-        if not old.name:
-            continue
-        new = copied[result]
-        if new.type is None:
-            graph.set_type(new, old.type)
-        graph.replace_uses(old, new)
+        if old.name:
+            graph.replace_uses(old, copied[result])
     graph.remove(op)
-    for result in body.outputs:
-        graph.remove_unused([copied[result]])
-    ctx.note("fired", InlineIf.name, node=op.label)
-    return True
+    graph.remove_unused([*(copied[result] for result in body.outputs), *sorted(read, key=_name)])
+
+
+def _name(value: Value | None) -> str:
+    return "" if value is None else value.name

@@ -14,6 +14,7 @@ NNCOMP_API: Final = 1
 @hookimpl
 def nncomp_passes() -> Iterable[type[Pass]]:
     """Return the passes of this plugin."""
+    from nncomp_quant.equalize import Equalize
     from nncomp_quant.quantize import Quantize
 
-    return [Quantize]
+    return [Equalize, Quantize]

@@ -133,6 +133,8 @@ class _Planner:
         weight = self.graph.constant(op.input(role.weight if role.weight is not None else 1))
         if weight is None:
             return self._why_no_weight(op, role)
+        if not weight.size:
+            return "its weight has no elements"
         if weight.dtype != DataType.FLOAT or not self._is_float(op.inputs[0]):
             return f"its weight is {weight.dtype.name.lower()}, not float32"
         if kernel.form is Int8Form.DYNAMIC:

@@ -47,7 +47,7 @@ class Quantize(Pass):
     name: ClassVar[str] = "quantize"
     effect: ClassVar[Effect] = Effect.LOSSY
     after: ClassVar[tuple[str, ...]] = (
-        "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad",
+        "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "equalize",
     )  # fmt: skip
 
     method: Method = option(Method.MSE, help="how activation ranges are chosen from calibration data")
@@ -116,7 +116,8 @@ class Quantize(Pass):
             one = seen[value.name]
             extent = one if isinstance(one, Range) else one.range
             if extent.count == 0 or extent.low == extent.high:
-                state = "was never finite" if extent.count == 0 else f"was always {extent.low:g}"
+                nothing = "was never finite" if extent.bad else "had no elements"
+                state = f"was always {extent.low:g}" if extent.count else nothing
                 ctx.warn(QuantizationWarning(f"in calibration, this value {state}", code="NNC-W032"), node=value.name)
             chosen = activation_params(*chosen_range(one, self.method, self.percentile))
             params[value] = within(chosen, *plan.clips.get(value, (None, None)))

@@ -54,9 +54,7 @@ def activation_params(low: float, high: float) -> QuantParams:
     low, high = min(low, 0.0), max(high, 0.0)
     if not high - low > _TINY:
         return QuantParams(np.float32(1), np.uint8(0))
-    scale = np.float32((high - low) / LEVELS)
-    if not np.isfinite(scale):
-        scale = np.float32(np.finfo(np.float32).max / LEVELS)
+    scale = np.float32(min((high - low) / LEVELS, float(np.finfo(np.float32).max) / LEVELS))
     zero = int(np.clip(np.rint(-low / float(scale)), 0, LEVELS))
     return QuantParams(scale, np.uint8(zero))
 
@@ -108,6 +106,8 @@ def chosen_range(seen: Range | Histogram, method: Method, percentile: float = 99
 
 
 def _percentile_range(seen: Histogram, percentile: float) -> tuple[float, float]:
+    if seen.counts[BINS // 2] == seen.counts.sum():  # only zeros were looked at: they say nothing of the rest
+        return seen.range.low, seen.range.high
     mass = np.cumsum(seen.counts) / seen.counts.sum()
     centers = seen.centers()
     tail = 1 - percentile / 100
@@ -151,6 +151,8 @@ def _entropy_range(seen: Histogram) -> tuple[float, float]:
     counts = seen.counts.astype(np.float64)
     counts[BINS // 2] = 0  # zeros, as above
     best, chosen = np.inf, (seen.range.low, seen.range.high)
+    if not counts.any():
+        return chosen
     for low, high in zip(lows, highs, strict=True):
         if high <= low:
             continue
@@ -239,10 +241,10 @@ def pair_safe_scale(weight: npt.NDArray[Any], axis: int, *, bits: int = 8, per_c
     rows = rows.reshape(rows.shape[0], -1)
     even = rows.shape[1] // 2 * 2
     left, right = rows[:, 0:even:2], rows[:, 1:even:2]
-    pair = np.where(left * right > 0, np.abs(left + right), 0)
-    worst = pair.max(axis=1 if per_channel else None, initial=0)
+    half = np.where((left > 0) == (right > 0), np.abs(left / 2 + right / 2), 0)  # the sum itself may overflow
+    worst = half.max(axis=1 if per_channel else None, initial=0)
     # Both codes may round up: 127 leaves room for that.
-    return np.maximum(scale, np.asarray(worst / 127, np.float32))
+    return np.maximum(scale, np.asarray(worst / 63.5, np.float32))
 
 
 def _along(scale: FloatArray, axis: int, ndim: int) -> FloatArray:

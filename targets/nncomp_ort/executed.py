@@ -150,7 +150,7 @@ def _values_that_are_not_float(graph: GraphProto) -> set[str]:
 
 def _cause(node: NodeProto, causes: Mapping[str, str], kinds: Mapping[str, str]) -> str:
     for name in _names(node):
-        if name in causes:
+        if name and name in causes:
             return causes[name]
     return kinds.get(node.op_type, "onnxruntime chose the float kernel: no integer pattern matched")
 

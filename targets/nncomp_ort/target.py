@@ -17,6 +17,7 @@ from nncomp.targets import Artifact, Capabilities, Finding, Int8Form, Target
 from nncomp_ort.artifact import OrtArtifact
 from nncomp_ort.capabilities import CAPABILITIES
 from nncomp_ort.executed import FLOAT_COMPUTE, executed_graph, read_executed
+from nncomp_ort.keep_float import keep_float
 
 
 class OrtTarget(Target):
@@ -101,7 +102,7 @@ def _finding(graph: Graph, op: Op, role: QuantRole, reason: str) -> Finding:
 
 
 def legalize(graph: Graph) -> None:
-    """Bring a graph to an opset and IR version that ONNX Runtime reads.
+    """Bring a graph to an opset and IR version that ONNX Runtime reads, and to a form that it runs as written.
 
     Raises:
         UnsupportedError: it cannot be converted (NNC-M038).
@@ -112,3 +113,4 @@ def legalize(graph: Graph) -> None:
         convert_opset(graph, min(max(version, low), high))
     if graph.info.ir_version > CAPABILITIES.max_ir_version:
         graph.set_info(ir_version=CAPABILITIES.max_ir_version)
+    keep_float(graph)

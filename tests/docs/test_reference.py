@@ -137,7 +137,7 @@ MADE = {
 def test_a_table_in_the_docs_is_what_the_code_says(name, registry):
     where, make = MADE[name]
     text, made = page(where), make(registry)
-    begin, end = f"<!-- made: {name} -->\n", "\n<!-- end -->"
+    begin, end = f"<!-- made: {name} -->\n\n", "\n\n<!-- end -->"
     before, found, rest = text.partition(begin)
     assert found, f"docs/{where}.md has no place for {name}"
     old, _, after = rest.partition(end)

@@ -11,7 +11,8 @@ from nncomp.infer import infer_types
 from nncomp.onnx_io import to_bytes
 from nncomp.runtime import random_feeds
 from nncomp.testing import graph
-from nncomp_ort.executed import Executed, executed_graph, read_executed
+from nncomp_ort.artifact import OrtArtifact
+from nncomp_ort.executed import Executed, executed_graph
 from nncomp_ort.target import OrtTarget
 from nncomp_quant.quantize import Quantize
 
@@ -25,14 +26,15 @@ g (float[1,16,8,8] x) => (float[] y)
  int8[16,16,1,1] w, float[16] scale_w, int8[16] zw = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
  int8[16,16,1,1] v, float sv = {0.01}, int8 zv = {0}, int8[16,1,3,3] depthwise, int8[16,4,3,3] grouped,
  int32[16] b, int32 zb = {0}, float exact = {0.0005}, float near = {0.000505}, float far = {0.00051}, float[16] bf,
- float[1,16,1,1] k, uint8 kq = {77}, int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}, int8[8,8] m, float[8] scale_m,
- int8[8] zm = {0, 0, 0, 0, 0, 0, 0, 0}>
+ float[1,16,1,1] k, int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}, float[16,16,1,1] wf,
+ int8[8,8] m, float[8] scale_m, int8[8] zm = {0, 0, 0, 0, 0, 0, 0, 0}>
 {
    x_q = QuantizeLinear (x, s, z)
    x_d = DequantizeLinear (x_q, s, z)
    w_d = DequantizeLinear <axis = 0> (w, scale_w, zw)
    v_d = DequantizeLinear (v, sv, zv)
    m_d = DequantizeLinear <axis = 1> (m, scale_m, zm)
+   x_2 = Flatten <axis = 3> (x)
    %s
 }
 """
@@ -85,22 +87,28 @@ def kernels(pattern):
 class Made:
     """What the pass made of a graph, and ONNX Runtime of that."""
 
+    before: nncomp.Graph
     graph: nncomp.Graph
-    executed: Executed
+    artifact: OrtArtifact
     ctx: nncomp.Context
     feeds: list
+
+    @property
+    def executed(self) -> Executed:
+        return self.artifact.executed
 
 
 @pytest.fixture(scope="session")
 def quantize():
-    """Quantize a graph, or its text, for ``ort`` on random data, and read what is executed."""
+    """Quantize a graph given as text for ``ort`` on random data, and build it."""
 
     def run(text, *, opset=20, samples=4, **options):
         found = graph(text, opset=opset)
         found.remove_unused(found.constants())
         feeds = [random_feeds(found, seed=seed) for seed in range(samples)]
+        before = found.clone()
         ctx = nncomp.Context(target=OrtTarget.capabilities, data=FeedSource(feeds, found))
         nncomp.Pipeline([Quantize(**options)]).run(found, ctx)
-        return Made(found, read_executed(executed_graph(to_bytes(found)), {}, {}), ctx, feeds)
+        return Made(before, found, OrtTarget().build(found, ctx), ctx, feeds)
 
     return run

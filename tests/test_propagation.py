@@ -1,0 +1,62 @@
+"""The leash on onnx's data propagation: bombs of numbers are not followed, shape arithmetic is."""
+
+import time
+
+import pytest
+
+from nncomp.infer import infer_types
+from nncomp.testing import graph
+
+DOUBLINGS = "".join(f"c{i + 1} = Concat <axis = 0> (c{i}, c{i})  " for i in range(40))
+
+BOMBS = {
+    "range of constants": "<int64 a = {0}, int64 b = {4000000000}, int64 d = {1}> { y = Range (a, b, d) }",
+    "range of nodes": "{ a = Constant <value_int = 0> ()  b = Constant <value_int = 4000000000> ()"
+    "  d = Constant <value_int = 1> ()  y = Range (a, b, d) }",
+    "range of a size": "<int64 a = {0}, int64 d = {1}> { n = Size (x)  y = Range (a, n, d) }",
+    "range without a step": "<int64 a = {0}, int64 b = {1}, int64 d = {0}> { y = Range (a, b, d) }",
+    "doublings": f"<int64[1] c0 = {{1}}> {{ {DOUBLINGS} y = Identity (c40) }}",
+    "in a body": """<bool b = {1}, int64 a = {0}, int64 e = {4000000000}, int64 d = {1}>
+    { y = If (b) <then_branch = t () => (p) { p = Range (a, e, d) }, else_branch = f () => (q) { q = Shape (x) }> }""",
+    "in a function": "{ y = local.f (x) }",
+}
+FUNCTION = """
+<opset_import: ["": 17], domain: "local"> f (x) => (y)
+{ a = Constant <value_int = 0> ()  b = Constant <value_int = 4000000000> ()  d = Constant <value_int = 1> ()  y = Range (a, b, d) }
+"""
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_of_numbers_is_not_followed(bomb):
+    header = '<ir_version: 10, opset_import: ["": 17, "local": 1]>' if "local" in BOMBS[bomb] else ""
+    before = graph(f"{header} g (float[65536,65536] x) => (y) {BOMBS[bomb]}" + (FUNCTION if header else ""))
+    started = time.process_time()
+    infer_types(before)
+    assert time.process_time() - started < 2
+
+
+def test_short_ranges_and_concatenations_still_decide_shapes():
+    before = graph("""
+    g (float[N,3,4] x) => (y) <int64 a = {2}, int64 b = {5}, int64 d = {1}, int64[1] rest = {-1}, int64[1] one = {1}, int64[1] two = {2}>
+    { r = Range (a, b, d)  s = Shape (x)  n = Slice (s, one, two)  t = Concat <axis = 0> (rest, n)  y = Reshape (x, t) }
+    """)
+    infer_types(before)
+    assert before.find("r").shape == (3,)
+    assert before.find("y").shape[1] == 3
+
+
+def test_an_overridable_default_decides_no_shape():
+    before = graph("g (float[2,4] x, int64[2] s) => (y) <int64[2] s = {4, 2}> { y = Reshape (x, s) }")
+    infer_types(before)
+    assert not any(isinstance(dim, int) for dim in before.find("y").shape)
+
+
+def test_captures_learn_what_is_learnt_outside():
+    before = graph("""
+    g (bool b, float[2,4] x) => (y) {
+       a = Relu (x)
+       y = If (b) <then_branch = t () => (p) { p = Exp (a) }, else_branch = e () => (q) { q = Neg (a) }>
+    }
+    """)
+    infer_types(before)
+    assert all(inner.shape == (2, 4) for body in before.graphs() for inner in body.captures if inner.name == "a")
