@@ -119,13 +119,7 @@ class Gate:
 
     def _sensitivity(self, graph: Graph, expected: Sequence[Mapping[str, Any]]) -> float:
         """Return how far outputs move, relative, when each float input moves by its last bit."""
-        nudged = [
-            {
-                name: array * array.dtype.type(1 + _NUDGE) if array.dtype.kind == "f" else array
-                for name, array in one.items()
-            }
-            for one in self._inputs(graph)
-        ]
+        nudged = [{name: _nudged(array) for name, array in one.items()} for one in self._inputs(graph)]
         try:
             session = Session(graph)
             return compare(expected, [session.run(feed) for feed in nudged]).relative
@@ -205,6 +199,10 @@ def check_interface(before: Graph, after: Graph, pass_name: str) -> None:
                 code="NNC-G003",
                 where=Where(pass_name=pass_name),
             )
+
+
+def _nudged(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array * array.dtype.type(1 + _NUDGE) if array.dtype.kind == "f" else array
 
 
 def _limit(graph: Graph) -> float:

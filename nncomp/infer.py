@@ -62,6 +62,8 @@ def inferred_types(
         return TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
 
     model = graph_to_proto(graph, write_tensor=as_input)
+    for domain in sorted({op.domain for _, op in graph.walk()} - graph.opsets.keys()):
+        model.opset_import.add(domain=domain, version=1)  # onnx would stop at an op of a domain that is not imported
     if not declared:
         _forget_declared(model.graph, outermost=True)
     _move_weights_to_inputs(model, {name for name, _ in weights})

@@ -1,25 +1,31 @@
 """A leash for onnx's data propagation, which follows the numbers in shape arithmetic and has no limit of its own.
 
 ``Range(0, 4e9, 1)`` would become a list of 4e9 dimensions, and a vector concatenated with itself forty times one of
-2^40, before any type is known. Where more than a few numbers would come together, an Abs is put in front of the
-operator: types go through it, numbers do not.
+2^40; any vector of integers gets a place for each element. Where that would be more than a million, an operator that
+onnx follows less far is put in between: behind Abs there are types and shapes but no numbers, behind Compress there is
+no length either.
 """
 
 from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping, MutableSequence
 from typing import Final, TypeAlias
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 MAX_NUMBERS: Final = 1024
-"""Constants with more elements are weights, and no shape is that long."""
+"""Constants with more elements are weights; their data does not enter inference."""
+MAX_LENGTH: Final = 2**20
+"""Vectors up to this length may be followed; each element costs some 70 bytes."""
 
 _RANK: Final = 64  # numbers that a value is taken to stand for where nothing is known, as behind Shape
 _MARK: Final = " (leashed)"  # not a name that a file is likely to have
+_INTEGERS: Final = (TensorProto.INT64, TensorProto.INT32)
+_SIZED_BY: Final = {"ConstantOfShape": (0, 1), "Expand": (1, 1), "Tile": (1, 1), "Pad": (1, 2)}
+"""Operators that may make a long vector of a few constant numbers: which operand says so, and its length then."""
 
 _Lengths: TypeAlias = MutableMapping[str, int]
 _Data: TypeAlias = MutableMapping[str, TensorProto]
@@ -34,54 +40,99 @@ def leash(model: ModelProto) -> None:
 
 def is_leash(node: NodeProto) -> bool:
     """True for a node that :func:`leash` put in."""
-    return len(node.output) == 1 and node.output[0].endswith(_MARK)
+    return any(name.endswith(_MARK) for name in (*node.input, *node.output)) and node.op_type in ("Abs", "Compress")
 
 
 def _leash_graph(graph: GraphProto, lengths: _Lengths, data: _Data) -> None:
+    for item in (*graph.input, *graph.value_info):
+        dims = item.type.tensor_type.shape.dim
+        if len(dims) == 1 and dims[0].dim_value > MAX_LENGTH and item.type.tensor_type.elem_type in _INTEGERS:
+            dims[0].Clear()
     own = {tensor.name: tensor for tensor in graph.initializer}
     sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
     _leash(graph.node, ChainMap(sizes, lengths), ChainMap(own, data))
 
 
-def _leash(nodes: Sequence[NodeProto], lengths: _Lengths, data: _Data) -> None:
+def _leash(nodes: MutableSequence[NodeProto], lengths: _Lengths, data: _Data) -> None:
     kept: list[NodeProto] = []
     for node in nodes:
         for attr in node.attribute:
             for body in (attr.g, *attr.graphs) if attr.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) else ():
                 _leash_graph(body, lengths, data)
         length = _length(node, lengths, data)
-        if length > MAX_NUMBERS and node.op_type in ("Concat", "Range") and node.input:
-            hidden = f"{node.output[0]}{_MARK}"
-            kept.append(NodeProto(op_type="Abs", input=[node.input[0]], output=[hidden]))
-            node.input[0] = hidden
-            length = _RANK
-        kept.append(node)
-        lengths.update(dict.fromkeys(node.output, length))
+        before, behind = _around(node, length, data)
+        kept += [*before, node, *behind]
+        lengths.update(dict.fromkeys(node.output, _RANK if before else length))
     if len(kept) > len(nodes):
         copies = [NodeProto.FromString(node.SerializeToString()) for node in kept]
-        del nodes[:]  # type: ignore[attr-defined]
-        nodes.extend(copies)  # type: ignore[attr-defined]
+        del nodes[:]
+        nodes.extend(copies)
+
+
+def _around(node: NodeProto, length: int, data: _Data) -> tuple[list[NodeProto], list[NodeProto]]:
+    """Return what has to stand before and behind ``node``, which is made to read or write it."""
+    if node.op_type in ("Concat", "Range") and length > MAX_LENGTH and node.input:
+        given, hidden = node.input[0], f"{node.output[0]}{_MARK}"
+        node.input[0] = hidden
+        return [_abs(given, hidden) if node.op_type == "Range" else _compress(given, hidden)], []
+    if node.op_type in _SIZED_BY and _is_long(node, data):
+        result, hidden = node.output[0], f"{node.output[0]}{_MARK}"
+        node.output[0] = hidden
+        return [], [_compress(hidden, result)]
+    return [], []
+
+
+def _abs(given: str, result: str) -> NodeProto:
+    return NodeProto(op_type="Abs", input=[given], output=[result])
+
+
+def _compress(given: str, result: str) -> NodeProto:
+    axis = AttributeProto(name="axis", type=AttributeProto.INT, i=0)
+    return NodeProto(op_type="Compress", input=[given, given], output=[result], attribute=[axis])
+
+
+def _is_long(node: NodeProto, data: _Data) -> bool:
+    slot, length = _SIZED_BY[node.op_type]
+    sizes = _numbers(data.get(node.input[slot])) if slot < len(node.input) else ()
+    return len(sizes) == length and max(abs(size) for size in sizes) > MAX_LENGTH
 
 
 def _length(node: NodeProto, lengths: _Lengths, data: _Data) -> int:
     """Return how many numbers an output may stand for, at most; only two operators make more than they are given."""
     if node.op_type == "Constant":
-        return max((_constant_length(attr) for attr in node.attribute), default=_RANK)
+        tensor = next((found for attr in node.attribute if (found := _constant(attr)) is not None), None)
+        if tensor is not None and math.prod(tensor.dims) <= MAX_NUMBERS:
+            data[node.output[0]] = tensor
+        return _RANK if tensor is None else math.prod(tensor.dims)
     if node.op_type == "Range":
-        return _range_length([data.get(name) for name in node.input])
+        return _range_length([_numbers(data.get(name)) for name in node.input])
     given = [lengths.get(name, _RANK) for name in node.input if name]
-    return sum(given) if node.op_type == "Concat" else max(given, default=_RANK)
+    is_vector = any(attr.name == "axis" and attr.i in (0, -1) for attr in node.attribute)
+    return sum(given) if node.op_type == "Concat" and is_vector else max(given, default=_RANK)
 
 
-def _constant_length(attr: AttributeProto) -> int:
-    return math.prod(attr.t.dims) if attr.type == AttributeProto.TENSOR else len(attr.ints) + len(attr.floats) + 1
+def _constant(attr: AttributeProto) -> TensorProto | None:
+    match attr.name:
+        case "value":
+            return attr.t
+        case "value_int":
+            return numpy_helper.from_array(np.array(attr.i, np.int64))
+        case "value_ints":
+            return numpy_helper.from_array(np.array(attr.ints, np.int64))
+        case _:  # texts and floats, of which no shape is made
+            return None
 
 
-def _range_length(operands: list[TensorProto | None]) -> int:
+def _range_length(operands: list[tuple[float, ...]]) -> int:
     """Return the count of numbers; too many when an operand is computed, since it may be anything."""
-    known = [np.asarray(numpy_helper.to_array(tensor)).reshape(-1) for tensor in operands if tensor is not None]
-    if len(known) != 3 or any(array.size != 1 for array in known):
-        return MAX_NUMBERS + 1
-    start, limit, delta = (float(array[0]) for array in known)
+    if len(operands) != 3 or any(len(operand) != 1 for operand in operands):
+        return MAX_LENGTH + 1
+    (start,), (limit,), (delta,) = operands
     count = (limit - start) / delta if delta else math.inf
-    return math.ceil(count) if 0 <= count <= MAX_NUMBERS else MAX_NUMBERS + 1
+    return math.ceil(count) if 0 <= count <= MAX_LENGTH else MAX_LENGTH + 1
+
+
+def _numbers(tensor: TensorProto | None) -> tuple[float, ...]:
+    if tensor is None or tensor.data_type == TensorProto.STRING:
+        return ()
+    return tuple(float(number) for number in np.asarray(numpy_helper.to_array(tensor)).reshape(-1))

@@ -294,7 +294,7 @@ def _substitute(match: Match, results: tuple[Value | None, ...]) -> None:
     # A replacement keeps the name of what it replaces, so that values stay traceable through passes.
     fresh = {value for added in match.added if added in graph for value in added.outputs}
     for name, new in names:
-        if new in fresh and not graph.is_output(new) and not graph.has_name(name):
+        if new in fresh and not graph.is_output(new) and graph.fresh_name(name) == name:
             graph.rename(new, name)
 
 

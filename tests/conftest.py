@@ -8,6 +8,9 @@ from hypothesis import settings
 
 from nncomp.testing import graph
 
+# pytest-xdist sets this for its workers, and tables would be laid out for it.
+os.environ.pop("COLUMNS", None)
+
 # On a shared machine the same examples each time, and fewer; at home new ones, for ever.
 settings.register_profile("ci", derandomize=True, max_examples=40, deadline=None)
 settings.register_profile("home", deadline=None)

@@ -126,6 +126,13 @@ def test_ops_that_onnx_does_not_know_get_types_from_the_table() -> None:
     assert (types(g)["a"], types(g)["y"]) == ("float[2]", "None")
 
 
+def test_ops_of_a_domain_that_is_not_imported_stop_nothing() -> None:
+    g = graph("g (float[2] x) => (y) { y = Relu (x) }")
+    g.add_op("Foo", [g.find("x")], domain="com.acme")
+    infer_types(g)
+    assert types(g) == {"x": "float[2]", "y": "float[2]", "foo": "None"}
+
+
 @pytest.mark.parametrize("line", ["y = MatMul (x, x)", "y = Cast <to = 7> (x)"])
 def test_where_onnx_finds_a_contradiction_the_known_type_stays(line: str) -> None:
     g = graph(f"g (float[2,3] x) => (float[2,3] y) {{ {line} }}")

@@ -16,20 +16,32 @@ BOMBS = {
     "range of a size": "<int64 a = {0}, int64 d = {1}> { n = Size (x)  y = Range (a, n, d) }",
     "range without a step": "<int64 a = {0}, int64 b = {1}, int64 d = {0}> { y = Range (a, b, d) }",
     "doublings": f"<int64[1] c0 = {{1}}> {{ {DOUBLINGS} y = Identity (c40) }}",
+    "a long vector of a constant": "<int64[1] s = {4000000000}>"
+    " { z = ConstantOfShape <value = int64[1] {1}> (s)  y = Add (z, z) }",
+    "a long vector of a node": "{ s = Constant <value = int64[1] {4000000000}> ()"
+    "  z = ConstantOfShape <value = int64[1] {1}> (s)  y = Add (z, z) }",
+    "a tiled vector": "<int64[1] v = {1}, int64[1] s = {4000000000}> { z = Tile (v, s)  y = Add (z, z) }",
+    "a padded vector": "<int64[1] v = {1}, int64[2] s = {0, 4000000000}> { z = Pad (v, s)  y = Add (z, z) }",
+    "a long input": "{ z = Add (long, long)  y = Concat <axis = 0> (z, long) }",
     "in a body": """<bool b = {1}, int64 a = {0}, int64 e = {4000000000}, int64 d = {1}>
     { y = If (b) <then_branch = t () => (p) { p = Range (a, e, d) }, else_branch = f () => (q) { q = Shape (x) }> }""",
     "in a function": "{ y = local.f (x) }",
 }
 FUNCTION = """
 <opset_import: ["": 17], domain: "local"> f (x) => (y)
-{ a = Constant <value_int = 0> ()  b = Constant <value_int = 4000000000> ()  d = Constant <value_int = 1> ()  y = Range (a, b, d) }
+{
+   a = Constant <value_int = 0> ()  b = Constant <value_int = 4000000000> ()  d = Constant <value_int = 1> ()
+   y = Range (a, b, d)
+}
 """
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_of_numbers_is_not_followed(bomb):
     header = '<ir_version: 10, opset_import: ["": 17, "local": 1]>' if "local" in BOMBS[bomb] else ""
-    before = graph(f"{header} g (float[65536,65536] x) => (y) {BOMBS[bomb]}" + (FUNCTION if header else ""))
+    before = graph(
+        f"{header} g (float[65536,65536] x, int64[4000000000] long) => (y) {BOMBS[bomb]}" + (FUNCTION if header else "")
+    )
     started = time.process_time()
     infer_types(before)
     assert time.process_time() - started < 2
@@ -37,7 +49,8 @@ def test_a_bomb_of_numbers_is_not_followed(bomb):
 
 def test_short_ranges_and_concatenations_still_decide_shapes():
     before = graph("""
-    g (float[N,3,4] x) => (y) <int64 a = {2}, int64 b = {5}, int64 d = {1}, int64[1] rest = {-1}, int64[1] one = {1}, int64[1] two = {2}>
+    g (float[N,3,4] x) => (y)
+    <int64 a = {2}, int64 b = {5}, int64 d = {1}, int64[1] rest = {-1}, int64[1] one = {1}, int64[1] two = {2}>
     { r = Range (a, b, d)  s = Shape (x)  n = Slice (s, one, two)  t = Concat <axis = 0> (rest, n)  y = Reshape (x, t) }
     """)
     infer_types(before)

@@ -363,10 +363,7 @@ class Graph:
             return
         if not name or self._taken(name):
             raise ValueError(f"the name {name!r} is taken")
-        del self._names[value.name]
-        set_field(value, "name", name)
-        self._names[name] = value
-        self._touch()
+        self._give_name(value, name)
 
     def replace_uses(self, old: Value, new: Value, *, keep: Callable[[Use], bool] | None = None) -> None:
         """Let everything that reads ``old`` read ``new``; uses for which ``keep`` is true stay.
@@ -517,6 +514,12 @@ class Graph:
             graph = graph.parent
         return False
 
+    def _give_name(self, value: Value, name: str) -> None:
+        del self._names[value.name]
+        set_field(value, "name", name)
+        self._names[name] = value
+        self._touch()
+
     def _add_value(self, value: Value) -> Value:
         if value.name:
             if value.name in self._names:
@@ -564,7 +567,7 @@ class Graph:
             name = old.name
             spare = self.fresh_name(f"{name}_before")
             self.rename(old, spare)
-            self.rename(new, name)
+            self._give_name(new, name)  # free here; outside a body it may mean something else already
             if old.type is not None and (old.shape is not None or new.shape is None):
                 self.set_type(new, old.type)  # the declared type is part of the interface, symbols included
             self._outputs = tuple(new if value is old else value for value in self._outputs)

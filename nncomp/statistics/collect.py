@@ -95,8 +95,9 @@ def collect(
         DataError: there is no sample (NNC-D004).
         RuntimeFailure: the graph cannot be run.
     """
-    inputs = {value.name for value in graph.inputs}
+    inputs = {value.name: value.default for value in graph.inputs}
     computed = [name for name in names if name not in inputs]
+    defaults = {name: tensor.numpy() for name, tensor in inputs.items() if tensor is not None and name in names}
     session = Session(graph, outputs=computed, optimize=True, frugal=True) if computed else None
     result = {name: make(name) for name in names}
     progress = progress or Silence()
@@ -104,9 +105,9 @@ def collect(
     def run(shard: Sequence[Feeds]) -> tuple[int, dict[str, A]]:
         found = {name: make(name) for name in names}
         for feeds in shard:
-            outputs = session.run(feeds) if session is not None else {}
+            seen = defaults | dict(feeds) | (session.run(feeds) if session is not None else {})
             for name, accumulator in found.items():
-                accumulator.update(outputs.pop(name) if name in outputs else feeds[name])
+                accumulator.update(seen.pop(name))
         return len(shard), found
 
     count = 0

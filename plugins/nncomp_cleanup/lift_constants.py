@@ -35,8 +35,7 @@ def _lift(graph: Graph, op: Op, ctx: Context) -> None:
         ctx.note("declined", LiftConstants.name, node=op.label, reason="the graph interface needs this name")
         return
     name = old.name
-    new = graph.add_constant(name, data, doc=old.doc or op.doc)
-    graph.replace_uses(old, new)
+    graph.rename(old, graph.fresh_name(f"{name}_before"))
+    graph.replace_uses(old, graph.add_constant(name, data, doc=old.doc or op.doc))
     graph.remove(op)
-    graph.rename(new, name)
     ctx.note("fired", LiftConstants.name, node=op.label)

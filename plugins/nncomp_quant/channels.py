@@ -1,8 +1,8 @@
 """Channels that must share one factor: classes of values along axis 1, and who reads and writes them.
 
 A positive factor per channel can be pushed through a network: into the weights that write a channel, out of the weights
-that read it, and through every op that does not mind (``OpSemantics.scaling``). Values that such ops tie together form a
-class with one factor per channel. Whatever an op of unknown meaning touches is pinned: its factors are 1.
+that read it, and through every op that does not mind (``OpSemantics.scaling``). Values that such ops tie together form
+a class with one factor per channel. Whatever an op of unknown meaning touches is pinned: its factors are 1.
 """
 
 from __future__ import annotations
@@ -70,13 +70,11 @@ class _Finder:
             self.readers.append((data, op))
             self._find(op.output)
             self.writers[op.output] = op
-        elif scaling is Scaling.CHANNELWISE and data is not None:
-            self._tie(data, op.output)
         elif scaling is Scaling.SUM and all(self._full_activation(value, op.output) for value in op.inputs):
             for value in op.inputs:
                 assert value is not None
                 self._tie(value, op.output)
-        elif (scaling is Scaling.CLIP and data is not None and self._clips_above_zero(op)) or (self._only_flattens(op) and data is not None):
+        elif data is not None and self._passes_through(op, scaling):
             self._tie(data, op.output)
         else:
             self._pin_all(op)
@@ -118,6 +116,11 @@ class _Finder:
             and value.shape[1:2] == output.shape[1:2]
             and len(value.shape) == len(output.shape)
         )
+
+    def _passes_through(self, op: Op, scaling: Scaling | None) -> bool:
+        if scaling is Scaling.CLIP:
+            return self._clips_above_zero(op)
+        return scaling is Scaling.CHANNELWISE or self._only_flattens(op)
 
     def _clips_above_zero(self, op: Op) -> bool:
         bounds = clip_bounds(op, self.graph)

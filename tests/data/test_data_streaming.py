@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nncomp.data import ArraySource, FolderSource, NpzSource, open_data
-from nncomp.ir import DataType, Graph, TensorType
+from nncomp.ir import DataType, Graph, TensorType, tensor
 
 FLOATS = ["<f4", ">f4", "<f2", "<f8", ">f8"]
 INTEGERS = ["|u1", "|i1", "<i4", ">i4", "<i8", ">u2", "|b1"]
@@ -163,10 +163,8 @@ def test_an_input_named_like_a_label_is_an_input(tmp_path):
 
 
 def test_inputs_with_a_default_may_be_left_out(tmp_path):
-    import onnx_ir as ir
-
     graph = graph_with(DataType.FLOAT, ("N",))
-    graph.add_input("scale", TensorType(DataType.FLOAT, (1,)), default=ir.tensor(np.ones(1, np.float32)))
+    graph.add_input("scale", TensorType(DataType.FLOAT, (1,)), default=tensor(np.ones(1, np.float32)))
     np.savez(tmp_path / "a.npz", arr_0=np.ones(2, np.float32))
     assert [list(feeds) for feeds in open_data(tmp_path / "a.npz", graph)] == [["x"], ["x"]]
     np.savez(tmp_path / "a.npz", x=np.ones(2, np.float32), scale=np.ones(2, np.float32))

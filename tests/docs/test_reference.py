@@ -123,11 +123,17 @@ def ort_float_causes(registry):
     return table(("operator", "why it stays float"), [(f"`{kind}`", why) for kind, why in causes.items()])
 
 
+def default_recipe(registry):
+    text = registry.recipe_path("ort-int8").read_text(encoding="utf-8").strip()
+    return f"```toml\n# file: ort-int8.toml\n{text}\n```"
+
+
 MADE = {
     "exit statuses": ("reports", exit_statuses),
     "error codes": ("reports", error_codes),
     "passes": ("passes", passes),
     "commands": ("commands", command_line),
+    "recipe": ("recipes", default_recipe),
     "ort kernels": ("targets", ort_kernels),
     "ort float causes": ("targets", ort_float_causes),
 }
@@ -166,8 +172,9 @@ def test_every_target_and_recipe_is_described(registry):
     assert missing(registry.recipes, page("recipes")) == []
 
 
-def test_every_option_of_quantize_is_described(registry):
-    assert missing(registry.pass_type("quantize").model_fields, page("quantization")) == []
+@pytest.mark.parametrize("name", ["equalize", "quantize"])
+def test_every_option_of_quantization_is_described(name, registry):
+    assert missing(registry.pass_type(name).model_fields, page("quantization")) == []
 
 
 def keys(model):

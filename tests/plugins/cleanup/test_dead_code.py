@@ -70,7 +70,7 @@ def test_outputs_that_make_a_batchnorm_train_stay(check):
 
 
 def test_an_unknown_op_may_have_effects_and_stays(check):
-    text = 'g (float[2] x) => (float[2] y) { z = acme.Print (x)  y = Relu (x) }'
+    text = "g (float[2] x) => (float[2] y) { z = acme.Print (x)  y = Relu (x) }"
     found = check(DeadCode(), text, None, feeds=[])
     assert found.declined == ["Print is unknown, it may have effects"]
 

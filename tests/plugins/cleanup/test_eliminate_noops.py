@@ -117,7 +117,11 @@ def test_what_does_nothing_goes(fires, call):
     ],
 )
 def test_what_nearly_does_nothing_stays(declines, call, reason):
-    feeds = [] if "strided" in call or "Expand (a, twice)" in call or "allowzero" in call or "Reshape (a, wide)" in call else None
+    feeds = (
+        []
+        if "strided" in call or "Expand (a, twice)" in call or "allowzero" in call or "Reshape (a, wide)" in call
+        else None
+    )
     declines(noop(call), reason, feeds=feeds)
 
 
@@ -152,11 +156,17 @@ def test_an_unsqueeze_is_undone(fires, calls):
 
 
 def test_a_squeeze_is_undone(fires):
-    fires("g (float[N,1] x) => (y) <int64[1] last = {-1}> { a = Exp (x)  s = Squeeze (a, last)  b = Unsqueeze (s, last)  y = Neg (b) }")
+    fires(
+        """
+        g (float[N,1] x) => (y) <int64[1] last = {-1}>
+        { a = Exp (x)  s = Squeeze (a, last)  b = Unsqueeze (s, last)  y = Neg (b) }
+        """
+    )
 
 
 def test_axes_in_attributes_are_read(fires):
-    text = "g (float[N,4] x) => (y) { a = Exp (x)  u = Unsqueeze <axes = [0]> (a)  b = Squeeze <axes = [0]> (u)  y = Neg (b) }"
+    pair = "u = Unsqueeze <axes = [0]> (a)  b = Squeeze <axes = [0]> (u)"
+    text = f"g (float[N,4] x) => (y) {{ a = Exp (x)  {pair}  y = Neg (b) }}"
     fires(text, opset=11)
 
 
@@ -179,7 +189,10 @@ def test_other_axes_are_not_undone(check, pair, reason):
 def test_integers_have_one_zero(check):
     check(
         EliminateNoops(),
-        "g (int64[N] x) => (int64[N] y) <int64 zero = {0}> { a = Neg (x)  b = Add (a, zero)  c = Sub (b, zero)  y = Abs (c) }",
+        """
+        g (int64[N] x) => (int64[N] y) <int64 zero = {0}>
+        { a = Neg (x)  b = Add (a, zero)  c = Sub (b, zero)  y = Abs (c) }
+        """,
         "g (int64[N] x) => (int64[N] y) { a = Neg (x)  y = Abs (a) }",
     )
 
@@ -203,7 +216,10 @@ def test_signed_zeros_and_oddities_survive(check):
 
 
 def test_a_constant_that_repeats_elements_stays(check):
-    text = "g (float[N,1] x) => (float[N,4] y) <float[4] ones = {1, 1, 1, 1}> { a = Exp (x)  b = Mul (a, ones)  y = Neg (b) }"
+    text = """
+    g (float[N,1] x) => (float[N,4] y) <float[4] ones = {1, 1, 1, 1}>
+    { a = Exp (x)  b = Mul (a, ones)  y = Neg (b) }
+    """
     assert check(EliminateNoops(), text, None).declined == ["its constant may repeat elements"]
 
 
@@ -214,7 +230,12 @@ def test_a_constant_beside_a_dimension_that_is_not_known_stays(check):
 
 
 def test_a_shape_that_the_file_only_declares_is_not_believed(check):
-    before = graph("g (float[N,4] x) => (y) <int64[2] s = {1, 4}> { a = Exp (x)  b = Expand (a, s)  c = Reshape (b, s)  y = Neg (c) }")
+    before = graph(
+        """
+        g (float[N,4] x) => (y) <int64[2] s = {1, 4}>
+        { a = Exp (x)  b = Expand (a, s)  c = Reshape (b, s)  y = Neg (c) }
+        """
+    )
     for name in "abc":
         before.set_type(before.find(name), nncomp.TensorType(nncomp.DataType.FLOAT, (1, 4)))
     found = check(EliminateNoops(), before, feeds=[{"x": np.ones((1, 4), np.float32)}])
@@ -257,7 +278,9 @@ def test_computed_float16_keeps_its_neighbours(check):
     """
     feeds = [{"x": np.linspace(-3, 3, 64).astype(np.float16)}]
     found = check(EliminateNoops(), text, None, feeds=feeds)
-    assert found.declined == ["ONNX Runtime holds float16 in float32 between ops: it may be this op that makes it round"]
+    assert found.declined == [
+        "ONNX Runtime holds float16 in float32 between ops: it may be this op that makes it round"
+    ]
 
 
 def test_float16_that_is_given_may_lose_them(check):

@@ -99,7 +99,9 @@ def test_an_op_that_the_runtime_refuses_stays_and_the_others_are_folded(check):
 
 
 def test_a_value_of_a_type_that_python_cannot_take_back_waits(check):
-    text = "g (float[2] x) => (float[2] y) <float[2] w> { b = Cast <to = 16> (w)  c = Cast <to = 1> (b)  y = Add (x, c) }"
+    text = (
+        "g (float[2] x) => (float[2] y) <float[2] w> { b = Cast <to = 16> (w)  c = Cast <to = 1> (b)  y = Add (x, c) }"
+    )
     found = check(FoldConstants(), text, None, feeds=[])
     assert found.declined == ["ONNX Runtime's interface does not carry bfloat16"]
 
@@ -166,7 +168,9 @@ def test_what_a_file_declares_of_a_value_inside_is_not_believed(check):
 
 
 def test_an_overridable_default_decides_no_shape(check):
-    before = graph("g (float[N,4] x, int64[2] s) => (int64[2] y) <int64[2] s = {2, -1}> { a = Reshape (x, s)  y = Shape (a) }")
+    before = graph(
+        "g (float[N,4] x, int64[2] s) => (int64[2] y) <int64[2] s = {2, -1}> { a = Reshape (x, s)  y = Shape (a) }"
+    )
     check(FoldConstants(), before, None, feeds=[{"x": np.zeros((2, 4), np.float32)}])
 
 
@@ -235,7 +239,10 @@ HALF = np.array([1, 2], np.float16)
 
 
 def test_moving_float16_constants_is_exact(check):
-    text = "g (float16[2,1] x) => (float16[2,1] y) <float16[2] w, int64[2] s = {2, 1}> { a = Reshape (w, s)  y = Add (x, a) }"
+    text = """
+    g (float16[2,1] x) => (float16[2,1] y) <float16[2] w, int64[2] s = {2, 1}>
+    { a = Reshape (w, s)  y = Add (x, a) }
+    """
     assert check(FoldConstants(), text, constants={"w": HALF}).kinds == ["Add"]
 
 

@@ -12,7 +12,8 @@ from nncomp_cleanup.fold_constants import FoldConstants
 
 BOMBS = {
     "ConstantOfShape": "<int64[1] s = {274877906944}> { z = ConstantOfShape (s)  y = ReduceSum (z) }",
-    "ConstantOfShape overflow": "<int64[3] s = {4294967296, 4294967296, 4}> { z = ConstantOfShape (s)  y = ReduceSum (z) }",
+    "ConstantOfShape overflow": """<int64[3] s = {4294967296, 4294967296, 4}>
+        { z = ConstantOfShape (s)  y = ReduceSum (z) }""",
     "Range": """<int64 a = {0}, int64 b = {4000000000}, int64 d = {1}>
         { r = Range (a, b, d)  f = Cast <to = 1> (r)  y = ReduceSum (f) }""",
     "Tile": "<float[1024] w, int64[1] r = {1073741824}> { z = Tile (w, r)  y = ReduceSum (z) }",
@@ -57,7 +58,9 @@ def test_results_computed_at_once_have_a_budget(check):
 
 
 def test_computation_has_a_budget(check):
-    text = "g (float[64,64] x) => (float[64,64] y) <float[64,64] a, float[64,64] b> { c = MatMul (a, b)  y = Add (x, c) }"
+    text = (
+        "g (float[64,64] x) => (float[64,64] y) <float[64,64] a, float[64,64] b> { c = MatMul (a, b)  y = Add (x, c) }"
+    )
     assert check(FoldConstants(), text).kinds == ["Add"]
     found = check(FoldConstants(max_ops=1000), text, None)
     assert found.declined == ["it takes 262144 operations, of max_ops=1000 1000 are left"]
@@ -116,7 +119,8 @@ def test_a_sparse_constant_of_any_size_is_not_made_dense():
     values = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1], [5.0])
     indices = onnx.helper.make_tensor("", onnx.TensorProto.INT64, [1], [1])
     proto = onnx.parser.parse_model(
-        '<ir_version: 10, opset_import: ["": 17]> g (float[1] x) => (y) <float[1] w = {1}> { a = ReduceMax (w)  y = Add (x, a) }'
+        """<ir_version: 10, opset_import: ["": 17]>
+        g (float[1] x) => (y) <float[1] w = {1}> { a = ReduceMax (w)  y = Add (x, a) }"""
     )
     del proto.graph.initializer[:]
     proto.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, [2**38]))

@@ -63,7 +63,8 @@ def test_functions_within_functions_get_what_was_given_outside(check):
         g (float[2] x) => (float[2] y) {{ y = local.outer <slope = 0.5> (x) }}
         <opset_import: ["": 17, "local": 1], domain: "local"> outer <slope> (p) => (r)
         {{ t = local.inner <steep: float = @slope> (p)  r = Neg (t) }}
-        <opset_import: ["": 17], domain: "local"> inner <steep> (p) => (r) {{ r = LeakyRelu <alpha: float = @steep> (p) }}
+        <opset_import: ["": 17], domain: "local"> inner <steep> (p) => (r)
+        {{ r = LeakyRelu <alpha: float = @steep> (p) }}
         """,
     )
     assert found.kinds == ["LeakyRelu", "Neg"]
@@ -150,7 +151,9 @@ def test_a_function_that_the_user_keeps_keeps_what_it_calls(check):
 
 def test_functions_that_double_do_not_explode():
     functions = "".join(
-        f'<opset_import: ["": 17, "local": 1], domain: "local"> f{i} (p) => (r) {{ t = local.f{i - 1} (p)  r = local.f{i - 1} (t) }}\n'
+        f"""<opset_import: ["": 17, "local": 1], domain: "local"> f{i} (p) => (r)
+        {{ t = local.f{i - 1} (p)  r = local.f{i - 1} (t) }}
+        """
         for i in range(1, 60)
     )
     before = graph(f"""{HEADER}

@@ -70,7 +70,9 @@ def test_a_graph_output_stays_computed_by_an_op(check):
 def test_sparse_data_stays_as_it_is_written(check):
     values = onnx.helper.make_tensor("values", onnx.TensorProto.FLOAT, [1], [5.0])
     indices = onnx.helper.make_tensor("indices", onnx.TensorProto.INT64, [1], [1])
-    node = onnx.helper.make_node("Constant", [], ["c"], sparse_value=onnx.helper.make_sparse_tensor(values, indices, [3]))
+    node = onnx.helper.make_node(
+        "Constant", [], ["c"], sparse_value=onnx.helper.make_sparse_tensor(values, indices, [3])
+    )
     add = onnx.helper.make_node("Add", ["x", "c"], ["y"])
     info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [3]) for name in "xy"]
     proto = onnx.helper.make_graph([node, add], "g", info[:1], info[1:])
@@ -80,6 +82,8 @@ def test_sparse_data_stays_as_it_is_written(check):
 
 
 def test_the_doc_of_a_constant_is_kept(check):
-    model = graph_to_proto(graph("g (float[2] x) => (float[2] y) { c = Constant <value_float = 1.0> ()  y = Add (x, c) }"))
+    model = graph_to_proto(
+        graph("g (float[2] x) => (float[2] y) { c = Constant <value_float = 1.0> ()  y = Add (x, c) }")
+    )
     model.graph.node[0].doc_string = "the bias"
     assert check(LiftConstants(), graph_from_proto(model)).graph.find("c").doc == "the bias"

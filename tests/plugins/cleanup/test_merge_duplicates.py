@@ -56,7 +56,13 @@ def test_equal_attributes_of_every_sort_are_equal(check):
     }
     """
     feeds = [{"s": np.array([3]), "x": np.ones((1, 4, 4), np.float32)}]
-    assert sorted(check(MergeDuplicates(), text, feeds=feeds).kinds) == ["Add", "Add", "Add", *["ConstantOfShape"] * 2, "Transpose"]
+    assert sorted(check(MergeDuplicates(), text, feeds=feeds).kinds) == [
+        "Add",
+        "Add",
+        "Add",
+        *["ConstantOfShape"] * 2,
+        "Transpose",
+    ]
 
 
 def test_equal_constants_become_one(check):
@@ -102,7 +108,8 @@ def test_constants_of_narrow_types_are_merged(check, dtype):
 
 def test_strings_are_told_apart_by_their_borders(check):
     text = """
-    g (int64 i) => (string a, string b, string c) <string[2] s = {"ab", "c"}, string[2] t = {"a", "bc"}, string[2] u = {"ab", "c"}>
+    g (int64 i) => (string a, string b, string c)
+    <string[2] s = {"ab", "c"}, string[2] t = {"a", "bc"}, string[2] u = {"ab", "c"}>
     { a = Gather (s, i)  b = Gather (t, i)  c = Gather (u, i) }
     """
     found = check(MergeDuplicates(), text, feeds=[{"i": np.array(1)}])
@@ -148,8 +155,12 @@ def test_calls_of_functions_and_unknown_ops_stay(check):
 
 
 def test_a_constant_that_an_annotation_names_stays(check):
-    model = graph_to_proto(graph("g (float x) => (float y) <float v = {1}, float w = {1}> { a = Add (x, v)  y = Mul (a, w) }"))
-    model.graph.quantization_annotation.add(tensor_name="x").quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="w")
+    model = graph_to_proto(
+        graph("g (float x) => (float y) <float v = {1}, float w = {1}> { a = Add (x, v)  y = Mul (a, w) }")
+    )
+    model.graph.quantization_annotation.add(tensor_name="x").quant_parameter_tensor_names.add(
+        key="SCALE_TENSOR", value="w"
+    )
     check(MergeDuplicates(), graph_from_proto(model), None)
 
 

@@ -23,7 +23,10 @@ def test_the_way_in_which_exporters_flatten(check):
         SimplifyShapes(),
         """
         g (float[N,3,1,1] x) => (float[N,3] y) <int64 zero = {0}, int64[1] axis0 = {0}, int64[1] rest = {-1}>
-        { s = Shape (x)  n = Gather (s, zero)  u = Unsqueeze (n, axis0)  t = Concat <axis = 0> (u, rest)  y = Reshape (x, t) }
+        {
+           s = Shape (x)  n = Gather (s, zero)  u = Unsqueeze (n, axis0)  t = Concat <axis = 0> (u, rest)
+           y = Reshape (x, t)
+        }
         """,
         "g (float[N,3,1,1] x) => (float[N,3] y) <int64[2] y_shape = {0, -1}> { y = Reshape (x, y_shape) }",
     )
@@ -141,7 +144,9 @@ def test_arithmetic_that_something_else_reads_stays(check):
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 5])
-@pytest.mark.parametrize("entries", ["n, rest", "n, six", "n, two, rest", "six, n", "rest, six", "n, n", "two, n, rest"])
+@pytest.mark.parametrize(
+    "entries", ["n, rest", "n, six", "n, two, rest", "six, n", "rest, six", "n, n", "two, n, rest"]
+)
 def test_whatever_the_batch_the_result_is_the_same_or_the_model_fails_as_before(entries, batch):
     text = f"""
     g (float[N,6] x) => (y) <{INTS}>

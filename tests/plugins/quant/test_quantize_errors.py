@@ -106,9 +106,12 @@ def test_a_constant_weight_is_exact(quantize, value):
 @pytest.mark.parametrize(
     "text",
     [
-        "g (float[2,4] x) => (float[2,0] y, float[2,4] z) <float[4,0] w, float[4,4] w2> { y = Gemm (x, w) z = Gemm (x, w2) }",
-        "g (float[2,4] x, float[2,0] e) => (float[2,3] y, float[2,4] z) <float[0,3] w, float[4,4] w2> { y = MatMul (e, w) z = Gemm (x, w2) }",
-        "g (float[1,3,4,4] x, float[1,0,4,4] e) => (float[1,3,4,4] y) <float[3,3,1,1] w2> { c = Conv (x, w2) d = Concat <axis = 1> (c, e) y = Conv (d, w2) }",
+        "g (float[2,4] x) => (float[2,0] y, float[2,4] z) <float[4,0] w, float[4,4] w2>"
+        "{ y = Gemm (x, w) z = Gemm (x, w2) }",
+        "g (float[2,4] x, float[2,0] e) => (float[2,3] y, float[2,4] z) <float[0,3] w, float[4,4] w2>"
+        "{ y = MatMul (e, w) z = Gemm (x, w2) }",
+        "g (float[1,3,4,4] x, float[1,0,4,4] e) => (float[1,3,4,4] y) <float[3,3,1,1] w2>"
+        "{ c = Conv (x, w2) d = Concat <axis = 1> (c, e) y = Conv (d, w2) }",
     ],
     ids=["no outputs", "nothing to sum", "an empty operand"],
 )
@@ -167,7 +170,8 @@ SCALES = "float s = {0.1}, uint8 z = {0}, float[2] w_scale, int8[3,2] wq, int8 w
 DONE = {
     "pairs": f"{PAIR} y = Tanh (x_d)",
     "weights alone": "w = DequantizeLinear (wq, ws) y = MatMul (x, w)",
-    "operators": "x_q = QuantizeLinear (x, s, z) p = QLinearMatMul (x_q, s, z, wq, ws, wz, s, z) y = DequantizeLinear (p, s, z)",
+    "operators": "x_q = QuantizeLinear (x, s, z) p = QLinearMatMul (x_q, s, z, wq, ws, wz, s, z) "
+    "y = DequantizeLinear (p, s, z)",
     "dynamic": "x_q, x_s, x_z = DynamicQuantizeLinear (x) p = MatMulInteger (x_q, wq, x_z) y = Cast <to = 1> (p)",
     "onnxruntime's": "y = com.microsoft.DynamicQuantizeMatMul (x, wq, ws)",
 }
@@ -219,7 +223,8 @@ def test_a_result_is_not_quantized_again(quantize):
             " (1 x MatMul: both operands are computed: float is as fast and more accurate)",
         ),
         (
-            "g (float[1,2,4,4] x) => (float[] y) <float[2,2,2,2] w> { a = ConvTranspose (x, w) y = ConvTranspose (a, w) }",
+            "g (float[1,2,4,4] x) => (float[] y) <float[2,2,2,2] w>"
+            "{ a = ConvTranspose (x, w) y = ConvTranspose (a, w) }",
             " (2 x ConvTranspose: no INT8 kernel for transposed convolution)",
         ),
         (
