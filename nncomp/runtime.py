@@ -101,9 +101,7 @@ class Session:
             values = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays]
             options.add_external_initializers(names, values)
             self._values = values
-            self._session = ort.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise RuntimeFailure(_first_line(error)) from error
         self.input_names = [item.name for item in self._session.get_inputs()]

@@ -79,9 +79,10 @@ class Histogram:
     def update(self, array: Array) -> None:
         """Add one sample's tensor."""
         self.range.update(array)
-        flat = array.reshape(-1)
+        # The first axis is the batch, as a rule: each sample is read alike, so that batches do not matter.
+        rows = array.reshape(array.shape[0] if array.ndim > 1 else 1, -1) if array.size else array.reshape(1, 0)
         with np.errstate(over="ignore"):  # a double may be infinite as float32: it counts in the range only
-            part = flat[:: _stride(flat.size, self.per_sample)].astype(np.float32)
+            part = rows[:, :: _stride(rows.shape[1], self.per_sample)].astype(np.float32).reshape(-1)
         if not np.isfinite(part).all():
             part = part[np.isfinite(part)]
         if part.size == 0:
@@ -123,15 +124,15 @@ class Histogram:
 
 
 def _stride(size: int, limit: int) -> int:
-    """Return the smallest stride that reads at most ``limit`` of ``size`` elements and is 1 or a prime.
+    """Return the smallest stride that reads at most ``limit`` of ``size`` elements and has no factor in common with it.
 
-    A prime that divides no axis visits all rows, columns and channels alike; a stride of 98 over maps that are 14 wide
-    would read one column only.
+    Such a stride visits all rows, columns and channels alike; one of 98 over maps that are 14 wide would read a single
+    column.
     """
-    stride = -(-size // limit) if size else 1
-    while stride > 3 and any(stride % factor == 0 for factor in range(2, math.isqrt(stride) + 1)):
+    stride = max(-(-size // limit), 1)
+    while math.gcd(stride, size) > 1:
         stride += 1
-    return max(stride, 1)
+    return stride
 
 
 def _coarser(counts: Counts, doublings: int) -> Counts:

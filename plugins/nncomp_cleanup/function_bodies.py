@@ -39,10 +39,10 @@ class FunctionTable:
         }
         return {domain: imported[domain] for domain in sorted(used) if domain in imported}
 
-    def refusal(self, key: FunctionKey) -> str:
-        """Say why a function cannot be inlined into the model, "" if it can."""
+    def refusal(self, key: FunctionKey, imported: Mapping[str, int]) -> str:
+        """Say why a function cannot be inlined into a model that imports ``imported``, "" if it can."""
         for domain, version in self.opsets(key).items():
-            own = self._opsets.get(domain, version)
+            own = imported.get(domain, version)
             if own != version:
                 name = domain or "ai.onnx"
                 return f"it is written for opset {version} of {name}, the model imports {own}"

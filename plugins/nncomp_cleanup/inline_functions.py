@@ -31,12 +31,7 @@ class InlineFunctions(Pass):
         if not graph.info.functions:
             return
         table = FunctionTable(graph.info.functions, graph.opsets)
-        refused: dict[FunctionKey, str] = {}
-        for key in graph.info.functions:
-            refused[key] = "the user keeps it" if key[1] in self.skip else table.refusal(key)
-        refused |= {
-            function_key(op): "it is given a graph" for part, op in graph.walk() if is_call(part, op) and op.bodies
-        }
+        refused = self._refused(graph, table)
         size = sum(table.size(function_key(op)) if is_call(graph, op) else 1 for _, op in graph.walk())
         if size > self.max_ops:
             ctx.note("declined", self.name, reason=f"the model would hold {size} ops, max_ops allows {self.max_ops}")
@@ -52,8 +47,19 @@ class InlineFunctions(Pass):
         if len(kept) < len(graph.info.functions):
             graph.set_info(functions=MappingProxyType(kept))
 
+    def _refused(self, graph: Graph, table: FunctionTable) -> dict[FunctionKey, str]:
+        refused: dict[FunctionKey, str] = {}
+        imported = dict(graph.opsets)
+        for key in graph.info.functions:
+            refused[key] = "the user keeps it" if key[1] in self.skip else table.refusal(key, imported)
+            if not refused[key]:  # a domain that only functions import is imported as the first of them does
+                imported = {**table.opsets(key), **imported}
+        given_graphs = [function_key(op) for part, op in graph.walk() if is_call(part, op) and op.bodies]
+        return refused | dict.fromkeys(given_graphs, "it is given a graph")
+
     def _inline_once(self, graph: Graph, table: FunctionTable, refused: dict[FunctionKey, str], ctx: Context) -> int:
-        calls = [(part, op) for part, op in graph.walk() if is_call(part, op) and not refused[function_key(op)]]
+        found = [(part, op) for part, op in graph.walk() if is_call(part, op) and not op.bodies]
+        calls = [(part, op) for part, op in found if not refused[function_key(op)]]
         for part, op in calls:
             _inline(part, op, table)
             ctx.note("fired", self.name, node=op.label)

@@ -10,7 +10,7 @@ from nncomp.ir import Graph, Op
 from nncomp.passes import Context, Effect, Pass
 from nncomp_cleanup.dims import Entry, Integers, dims_of, small_integers
 from nncomp_cleanup.proven import proven_types
-from nncomp_cleanup.targets import reshape_target
+from nncomp_cleanup.reshape_target import reshape_target
 
 
 class SimplifyShapes(Pass):

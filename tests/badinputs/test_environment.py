@@ -1,5 +1,5 @@
 # ruff: noqa: E501  tables: one case a line
-"""BADINPUTS section G: plugins, consoles, disks and other processes that do not do what one would like."""
+"""the list of bad inputs section G: plugins, consoles, disks and other processes that do not do what one would like."""
 
 import json
 import os

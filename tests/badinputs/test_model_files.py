@@ -1,5 +1,5 @@
 # ruff: noqa: E501  tables: one case a line
-"""BADINPUTS section A: files that are no model. Exit 3, a stable code, one line, nothing written, nothing allocated."""
+"""the list of bad inputs section A: files that are no model. Exit 3, a stable code, one line, nothing written, nothing allocated."""
 
 import gzip
 import io

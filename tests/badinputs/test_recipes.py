@@ -1,5 +1,5 @@
 # ruff: noqa: E501  a table: one case a line
-"""BADINPUTS section E: recipes that are wrong, each refused with a stable code, a place and a way out."""
+"""the list of bad inputs section E: recipes that are wrong, each refused with a stable code, a place and a way out."""
 
 import pytest
 

@@ -37,6 +37,7 @@ LANGUAGES = {"python", "sh", "toml", "json", "text"}
 ELSEWHERE = {
     "pip install . && nncomp demo": ".ci/run runs this line in a fresh environment",
     "python -m pip install -U pip && pip install --group dev -e . && pytest": ".ci/run runs this line, too",
+    "python tests/bench/compare_int8.py model.onnx calibration.npz evaluation.npz": "takes minutes",
     "pip install ./tests/thirdparty/nncomp-acme": ".ci/run installs it and runs tests/test_thirdparty.py",
 }
 """Commands that are not run here, and why."""

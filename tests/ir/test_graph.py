@@ -156,9 +156,9 @@ def test_a_fresh_name_in_a_body_is_free_in_the_graphs_around_it_too() -> None:
 
 def test_many_names_of_one_hint_cost_one_step_each() -> None:
     g = Graph()
-    names = [g.add_constant("w", np.zeros(1, np.float32)).name for _ in range(20_000)]
-    assert names[-1] == "w_19999"
-    assert g._next_suffix == {"w": 20_000}
+    names = [g.add_constant("w", np.zeros(1, np.float32)).name for _ in range(2000)]
+    assert names[-1] == "w_1999"
+    assert g._next_suffix == {"w": 2000}
 
 
 def test_renaming_moves_the_name() -> None:

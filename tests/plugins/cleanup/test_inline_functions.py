@@ -191,3 +191,18 @@ def test_metadata_and_docs_of_nodes_survive(check):
     before.set_info(functions={key: function.SerializeToString()})
     (op,) = check(InlineFunctions(), before).graph.ops()
     assert (op.name, op.doc, dict(op.metadata)) == ("negate", "why", {"source": "here"})
+
+
+def test_functions_that_import_one_domain_twice_do_not_mix(check):
+    found = check(
+        InlineFunctions(),
+        f"""{HEADER}
+        g (float[2] x) => (float[2] y) {{ a = local.f (x)  y = local.h (a) }}
+        <opset_import: ["acme": 1], domain: "local"> f (p) => (r) {{ r = acme.Foo (p) }}
+        <opset_import: ["acme": 2], domain: "local"> h (p) => (r) {{ r = acme.Foo (p) }}
+        """,
+        feeds=[],
+    )
+    assert found.kinds == ["Foo", "h"]
+    assert found.graph.opsets["acme"] == 1
+    assert found.declined == ["it is written for opset 2 of acme, the model imports 1"]

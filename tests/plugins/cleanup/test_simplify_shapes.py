@@ -7,8 +7,8 @@ import nncomp
 from nncomp.errors import NncompError
 from nncomp.runtime import run
 from nncomp.testing import assert_same_function, graph
+from nncomp_cleanup.reshape_target import reshape_target
 from nncomp_cleanup.simplify_shapes import SimplifyShapes
-from nncomp_cleanup.targets import reshape_target
 
 INTS = """int64 zero = {0}, int64 one = {1}, int64[1] axis0 = {0}, int64[1] end1 = {1}, int64[1] end2 = {2},
     int64[1] rest = {-1}, int64[1] six = {6}, int64[1] two = {2}, int64 twelve = {12}"""

@@ -176,7 +176,6 @@ def test_scales_do_not_depend_on_the_batch(quantize, batch):
     assert digest(one) == digest(many)
 
 
-@pytest.mark.xfail(reason="nncomp.statistics: the stride of a histogram is of a run, not of a sample")
 def test_statistics_of_large_tensors_do_not_depend_on_the_batch():
     images = np.random.default_rng(0).normal(0, 1, (4, 3, 64, 64)).astype(np.float32)
     assert state(fed(Histogram, [images])) == state(fed(Histogram, list(images[:, None])))

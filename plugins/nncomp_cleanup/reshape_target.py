@@ -1,4 +1,4 @@
-"""Targets of Reshape: what a computed one comes to."""
+"""What a computed target of Reshape comes to."""
 
 from __future__ import annotations
 
