@@ -197,6 +197,18 @@ def test_a_stride_visits_all_rows_and_columns_alike(shape: tuple[int, ...]) -> N
     assert np.count_nonzero(found.counts) == shape[-1]
 
 
+@pytest.mark.parametrize("batch", [2, 4, 8])
+def test_batches_do_not_matter_even_where_a_stride_is_used(batch: int) -> None:
+    data = np.random.default_rng(0).normal(size=(8, 70, 51)).astype(np.float32)
+    alone, together = Histogram(per_sample=512), Histogram(per_sample=512)
+    for start in range(8):
+        alone.update(data[start : start + 1])
+    for start in range(0, 8, batch):
+        together.update(data[start : start + batch])
+    assert alone.counts.sum() < data.size
+    assert state(together) == state(alone)
+
+
 def test_how_much_is_remembered_does_not_grow_with_samples() -> None:
     found = of(Histogram, (np.random.default_rng(n).normal(size=1000).astype(np.float32) for n in range(50)))
     assert isinstance(found, Histogram)
