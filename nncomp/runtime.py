@@ -74,10 +74,11 @@ class Session:
         options.enable_mem_pattern = not frugal
         names: list[str] = []
         arrays: list[Array] = []
-        outermost = {value.name for value in graph.values()}  # bodies' constants cannot be handed over
+        # ONNX Runtime takes by reference neither bodies' constants nor those that it drops because nobody reads them.
+        read = {value.name for value in graph.values() if graph.users(value) or graph.is_output(value)}
 
         def by_reference(tensor: Tensor, name: str) -> TensorProto:
-            if tensor.nbytes < _BY_REFERENCE_FROM or tensor.dtype not in _NATIVE or name not in outermost:
+            if tensor.nbytes < _BY_REFERENCE_FROM or tensor.dtype not in _NATIVE or name not in read:
                 return tensor_to_proto(tensor, name)
             names.append(name)
             arrays.append(np.ascontiguousarray(tensor.numpy()))

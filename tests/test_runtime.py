@@ -33,6 +33,13 @@ def test_weights_handed_over_by_reference_give_what_numpy_gives(optimize: bool) 
     assert np.allclose(run(g, {"x": X}, optimize=optimize)["y"], X @ big @ w + small, rtol=1e-5)
 
 
+@pytest.mark.parametrize("optimize", [False, True])
+def test_a_large_constant_that_nobody_reads_does_no_harm(optimize: bool) -> None:
+    model = graph("g (float[2] x) => (float[2] y) { y = Relu (x) }")
+    model.add_constant("unread", np.ones(1000, np.float32))
+    assert run(model, {"x": np.array([-1, 1], np.float32)}, optimize=optimize)["y"].tolist() == [0, 1]
+
+
 def test_a_session_outlives_its_graph() -> None:
     session = Session(graph(TEXT))
     expected = session.run({"x": X})["y"]
