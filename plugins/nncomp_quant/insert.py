@@ -118,43 +118,42 @@ class Inserter:
         return self._weights[key]
 
     def _write_weight(self, weight: Value, array: npt.NDArray[Any], axis: int | None, scale: FloatArray) -> Value:
-        graph = self.graph
         codes, scale = quantize_weight(array, axis, scale=scale)
+        return self._dequantized_constant(weight, codes, scale, np.zeros(scale.shape, np.int8), axis=axis)
+
+    def _dequantized_constant(
+        self,
+        value: Value,
+        codes: npt.NDArray[Any],
+        scale: npt.NDArray[Any],
+        zero_point: npt.NDArray[Any],
+        *,
+        axis: int | None = None,
+    ) -> Value:
+        """Add integers that stand for the constant ``value``, and the DequantizeLinear that reads them."""
+        names = ("quantized", "scale", "zero_point")
         inputs = [
-            graph.add_constant(f"{weight.name}_quantized", frozen(codes)),
-            graph.add_constant(f"{weight.name}_scale", frozen(scale)),
-            graph.add_constant(f"{weight.name}_zero_point", frozen(np.zeros(scale.shape, np.int8))),
+            self.graph.add_constant(f"{value.name}_{name}", frozen(array))
+            for name, array in zip(names, (codes, scale, zero_point), strict=True)
         ]
-        return graph.add_op(
+        return self.graph.add_op(
             "DequantizeLinear",
             inputs,
-            [(f"{weight.name}_dequantized", weight.type)],
+            [(f"{value.name}_dequantized", TensorType(DataType.FLOAT, codes.shape))],
             attrs={"axis": axis},
-            name=f"{weight.name}_DequantizeLinear",
+            name=f"{value.name}_DequantizeLinear",
         ).output
 
     def _quantized_bias(self, op: Op, bias: Value, input_scale: np.float32, scale: FloatArray) -> Value:
-        graph = self.graph
-        array = graph.array(bias)
+        array = self.graph.array(bias)
         assert array is not None
         require_finite(array, bias.name, op)
         # The kernel adds the bias to the integer sum, whose unit is input scale times weight scale: it must be that.
         unit = np.asarray(np.float32(input_scale) * scale, np.float32)
         array = array.reshape(-1) if array.size > 1 or not unit.ndim else np.broadcast_to(array.reshape(()), unit.shape)
         codes = np.clip(np.rint(array.astype(np.float64) / unit), -_INT32_MAX, _INT32_MAX).astype(np.int32)
-        per_channel = unit.ndim == 1
-        inputs = [
-            graph.add_constant(f"{bias.name}_quantized", frozen(codes)),
-            graph.add_constant(f"{bias.name}_scale", frozen(unit)),
-            graph.add_constant(f"{bias.name}_zero_point", frozen(np.zeros(unit.shape, np.int32))),
-        ]
-        return graph.add_op(
-            "DequantizeLinear",
-            inputs,
-            [(f"{bias.name}_dequantized", TensorType(DataType.FLOAT, codes.shape))],
-            attrs={"axis": 0 if per_channel else None},
-            name=f"{bias.name}_DequantizeLinear",
-        ).output
+        zero_point = np.zeros(unit.shape, np.int32)
+        return self._dequantized_constant(bias, codes, unit, zero_point, axis=0 if unit.ndim == 1 else None)
 
     def _quantize_constants(self, op: Op, role: QuantRole) -> None:
         slots = range(len(op.inputs)) if role.variadic else role.data
@@ -168,18 +167,9 @@ class Inserter:
             self.graph.set_input(op, slot, self._dequantized[value])
 
     def _write_activation_constant(self, value: Value, array: npt.NDArray[Any]) -> Value:
-        graph = self.graph
         params = activation_params(float(array.min(initial=0)), float(array.max(initial=0)))
         codes = np.clip(np.rint(array / params.scale) + int(params.zero_point), 0, 255).astype(np.uint8)
-        inputs = [
-            graph.add_constant(f"{value.name}_quantized", frozen(codes)),
-            graph.add_constant(f"{value.name}_scale", frozen(np.array(params.scale))),
-            graph.add_constant(f"{value.name}_zero_point", frozen(np.array(params.zero_point))),
-        ]
-        return graph.add_op(
-            "DequantizeLinear", inputs, [(f"{value.name}_dequantized", value.type)],
-            name=f"{value.name}_DequantizeLinear",
-        ).output  # fmt: skip
+        return self._dequantized_constant(value, codes, np.array(params.scale), np.array(params.zero_point))
 
 
 def require_finite(array: npt.NDArray[Any], name: str, op: Op) -> None:
