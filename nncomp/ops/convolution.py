@@ -10,6 +10,7 @@ import math
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, shape, size
 from nncomp.ops.inference import convolved
+from nncomp.ops.labels.spatial import convolution, transposed_convolution
 from nncomp.ops.roles import sensitive
 from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, Scaling, rows
 
@@ -73,9 +74,10 @@ _FUSED = QuantRole(Role.COMPUTE, data=(0, 3), weight=1, weight_axis=output_chann
 _STATEFUL = sensitive("its state carries rounding errors along the sequence")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Conv", cost=convolution_cost(), quant=_CONV, scaling=Scaling.LINEAR),
+    *rows("Conv", axes=convolution, cost=convolution_cost(), quant=_CONV, scaling=Scaling.LINEAR),
     *rows(
         "ConvTranspose",
+        axes=transposed_convolution,
         cost=transposed_cost(bias=2),
         quant=QuantRole(Role.COMPUTE, weight=1, weight_axis=transposed_output_channels, bias=2),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, size
 from nncomp.ops.inference import like_input
+from nncomp.ops.labels.pointwise import pointwise
 from nncomp.ops.roles import ELEMENTWISE, ELEMENTWISE_ALL, ELEMENTWISE_PAIR, barrier, sensitive
 from nncomp.ops.semantics import OpSemantics, QuantRole, Role, Scaling, rows
 
@@ -16,8 +17,8 @@ def _combine_all(op: Op) -> Counted:
 
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Add Sub", quant=ELEMENTWISE_PAIR, scaling=Scaling.SUM),
-    *rows("Mul", quant=ELEMENTWISE_PAIR),
+    *rows("Add Sub", axes=pointwise, quant=ELEMENTWISE_PAIR, scaling=Scaling.SUM),
+    *rows("Mul", axes=pointwise, quant=ELEMENTWISE_PAIR),
     *rows("Sum Mean Min Max", cost=_combine_all, quant=ELEMENTWISE_ALL),
     *rows("Abs Neg", quant=ELEMENTWISE),
     *rows("Where", quant=QuantRole(Role.ELEMENTWISE, data=(1, 2))),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from nncomp.ir import Op
 from nncomp.ops.counting import free
 from nncomp.ops.inference import like_input
+from nncomp.ops.labels.joining import concat, transpose
+from nncomp.ops.labels.pointwise import unary
+from nncomp.ops.labels.reshaping import reinterpreted, reshape
 from nncomp.ops.roles import ELEMENTWISE, ELEMENTWISE_ALL, PASSTHROUGH
 from nncomp.ops.semantics import OpSemantics, QuantRole, rows
 
@@ -27,10 +30,14 @@ def _may_differ_from_zero(op: Op) -> bool:
 
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile", cost=free, quant=PASSTHROUGH),
+    *rows("Identity", axes=unary, cost=free, quant=PASSTHROUGH),
+    *rows("Reshape", axes=reshape, cost=free, quant=PASSTHROUGH),
+    *rows("Flatten Squeeze Unsqueeze", axes=reinterpreted, cost=free, quant=PASSTHROUGH),
+    *rows("Transpose", axes=transpose, cost=free, quant=PASSTHROUGH),
+    *rows("Expand Tile", cost=free, quant=PASSTHROUGH),
     *rows("DepthToSpace SpaceToDepth Trilu CenterCropPad", cost=free, quant=PASSTHROUGH),
     *rows("ReverseSequence", cost=free, quant=PASSTHROUGH),
-    *rows("Concat", cost=free, quant=ELEMENTWISE_ALL),
+    *rows("Concat", axes=concat, cost=free, quant=ELEMENTWISE_ALL),
     *rows("Pad", cost=free, quant=_pad_role),
     *rows("Pad", domain="com.microsoft", cost=free, quant=_pad_role),
     *rows("ExpandDims", domain="com.microsoft", cost=free, quant=PASSTHROUGH),

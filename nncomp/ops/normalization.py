@@ -6,6 +6,8 @@ from nncomp.ir import Op
 from nncomp.ops.accessors import is_training_batchnorm
 from nncomp.ops.counting import NORMALIZE_STEPS, RMS_STEPS, SOFTMAX_STEPS, Counted, free, per_input, per_output, size
 from nncomp.ops.inference import embedded, like_input, normalized_with_skip
+from nncomp.ops.labels.pointwise import everywhere
+from nncomp.ops.labels.spatial import batch_normalization
 from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, barrier, sensitive
 from nncomp.ops.semantics import OpSemantics, QuantRole, rows
 
@@ -38,7 +40,7 @@ def _lrn(op: Op) -> Counted:
 
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("BatchNormalization", cost=per_output(AFFINE_STEPS), quant=_batchnorm_role),
+    *rows("BatchNormalization", axes=batch_normalization, cost=per_output(AFFINE_STEPS), quant=_batchnorm_role),
     *rows(
         "InstanceNormalization GroupNormalization LayerNormalization MeanVarianceNormalization",
         cost=per_output(NORMALIZE_STEPS),
@@ -54,9 +56,9 @@ ROWS: tuple[OpSemantics, ...] = (
     *rows("NegativeLogLikelihoodLoss", cost=per_input(), quant=_LOSS),
     *rows("SoftmaxCrossEntropyLoss", cost=per_input(SOFTMAX_STEPS), quant=_LOSS),
     # Dropout drops at random where it can train: by default before opset 7 (``is_test``), by an input since 12.
-    *rows("Dropout", until=6, cost=free, quant=PASSTHROUGH, foldable=False, deterministic=False),
-    *rows("Dropout", since=7, until=11, cost=free, quant=PASSTHROUGH),
-    *rows("Dropout", since=12, cost=free, quant=_dropout_role, foldable=False, deterministic=False),
+    *rows("Dropout", until=6, axes=everywhere, cost=free, quant=PASSTHROUGH, foldable=False, deterministic=False),
+    *rows("Dropout", since=7, until=11, axes=everywhere, cost=free, quant=PASSTHROUGH),
+    *rows("Dropout", since=12, axes=everywhere, cost=free, quant=_dropout_role, foldable=False, deterministic=False),
     *rows(
         "SkipLayerNormalization",
         domain="com.microsoft",

@@ -6,6 +6,7 @@ import math
 
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, per_input, size, unpriced
+from nncomp.ops.labels.spatial import pool
 from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, sensitive
 from nncomp.ops.semantics import OpSemantics, Scaling, rows
 
@@ -19,12 +20,12 @@ def window_cost(op: Op) -> Counted:
 _POWERS = sensitive("powers magnify rounding errors")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("MaxPool", cost=window_cost, quant=PASSTHROUGH, scaling=Scaling.CHANNELWISE),
-    *rows("GlobalMaxPool", cost=per_input(), quant=PASSTHROUGH, scaling=Scaling.CHANNELWISE),
-    *rows("AveragePool", cost=window_cost, quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
-    *rows("GlobalAveragePool", cost=per_input(), quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
-    *rows("LpPool", cost=window_cost, quant=_POWERS),
-    *rows("GlobalLpPool", cost=per_input(), quant=_POWERS),
+    *rows("MaxPool", axes=pool, cost=window_cost, quant=PASSTHROUGH, scaling=Scaling.CHANNELWISE),
+    *rows("GlobalMaxPool", axes=pool, cost=per_input(), quant=PASSTHROUGH, scaling=Scaling.CHANNELWISE),
+    *rows("AveragePool", axes=pool, cost=window_cost, quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
+    *rows("GlobalAveragePool", axes=pool, cost=per_input(), quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
+    *rows("LpPool", axes=pool, cost=window_cost, quant=_POWERS),
+    *rows("GlobalLpPool", axes=pool, cost=per_input(), quant=_POWERS),
     *rows("MaxRoiPool", cost=unpriced, quant=PASSTHROUGH),
     *rows("MaxUnpool", cost=per_input(), quant=PASSTHROUGH),
     *rows("NhwcMaxPool", domain="com.microsoft", cost=window_cost, quant=PASSTHROUGH),

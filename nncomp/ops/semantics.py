@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from nncomp.ir import Graph, Op, Type
+from nncomp.ops.coupling import Coupling
 
 
 class Role(StrEnum):
@@ -112,8 +113,8 @@ CostRule: TypeAlias = Callable[[Op], tuple[int, int] | None]
 QuantRule: TypeAlias = Callable[[Op], QuantRole]
 """The role of an op where it depends on attributes (Resize, BatchNormalization) or on a constant (Pad)."""
 
-AxesRule: TypeAlias = Callable[[Op], object]
-"""Reserved for the axis algebra of structured pruning."""
+AxesRule: TypeAlias = Callable[[Coupling], None]
+"""Tells which elements of the outputs come from which of the inputs, and which live and die together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class OpSemantics:
         kind, domain: The operator.
         since, until: First and last opset version that the row holds for; ``until`` None means still.
         infer: Output types; None falls back on onnx's shape inference.
-        axes: Reserved for structured pruning; None pins all axes.
+        axes: What ties the elements of the op's tensors (:mod:`nncomp.ops.coupling`); None pins all axes.
         cost: Multiply-accumulates and elementary operations; None is one elementary operation an output element.
         quant: Role in quantization, or a rule that tells it from the op; None is a barrier.
         scaling: What a factor per channel does; None says that nothing is known, and channels keep their size.
@@ -152,6 +153,7 @@ def rows(
     since: int = 1,
     until: int | None = None,
     infer: Infer | None = None,
+    axes: AxesRule | None = None,
     cost: CostRule | None = None,
     quant: QuantRole | QuantRule | None = None,
     foldable: bool = True,
@@ -166,6 +168,7 @@ def rows(
             since,
             until,
             infer=infer,
+            axes=axes,
             cost=cost,
             quant=quant,
             foldable=foldable,

@@ -1,0 +1,162 @@
+"""analyse: walk a graph with the table's ``axes`` rules, close the ties, and name what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, cast
+
+import numpy as np
+
+from nncomp.axes.model import AxisAnalysis, Labels, Work
+from nncomp.axes.naming import dimensions, pinned_dimensions
+from nncomp.axes.walk import Walk
+from nncomp.infer import infer_types
+from nncomp.ir import Graph, Op, TensorType, Value
+from nncomp.ops import OpTable, builtin_table
+from nncomp.ops.components import components
+from nncomp.ops.coupling import Atoms, Axes, ChoiceKey, Ledger
+
+_ROUNDS: Final = 8
+
+
+def analyse(
+    graph: Graph,
+    ops: OpTable | None = None,
+    *,
+    approximate: bool = False,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> AxisAnalysis:
+    """Return which elements of a graph's tensors can be removed together.
+
+    Linear in ops and in elements of all axes, times at most eight rounds: where one of several axes can stay free
+    (a Reshape that splits heads), the finest is tried first and others when it turns out to be pinned.
+
+    Args:
+        graph: A model's own graph; types are inferred first (they are only ever refined).
+        ops: The table; plugins' rows count.
+        approximate: Let LayerNormalization and its kin through, though their statistics change with what is removed:
+            removal is exact no longer.
+        input_shapes: Sizes of inputs, by name, to count multiply-accumulates for; what is not known counts as 1.
+
+    Returns:
+        What was found; it holds until the graph changes.
+    """
+    table = builtin_table() if ops is None else ops
+    infer_types(graph, table)
+    search = _Search()
+    while True:
+        walk = Walk(graph, table, Ledger(choices=dict(search.choices), approximate=approximate))
+        walk.run()
+        closed = _closed(walk.ledger)
+        if not search.advance(walk.ledger, closed):
+            return _result(walk, closed, input_shapes or {})
+
+
+class _Search:
+    """What each choice has been, and shall be: wishes come first, then candidates in order until one is not pinned."""
+
+    def __init__(self) -> None:
+        self.choices: dict[ChoiceKey, int] = {}
+        self._tried: dict[ChoiceKey, dict[int, bool]] = {}
+        self._rounds = 0
+
+    def advance(self, ledger: Ledger, closed: Atoms) -> bool:
+        """Take in what came of the choices; return whether another round shall be walked."""
+        self._rounds += 1
+        before = dict(self.choices)
+        wishes = dict(reversed(ledger.wishes))
+        for choice in ledger.made:
+            tried = self._tried.setdefault(choice.key, {})
+            tried[choice.chosen] = bool(closed[choice.atoms].any())
+            wished = wishes.get(choice.key, choice.chosen)
+            if wished not in tried:
+                following = wished
+            elif tried[choice.chosen]:
+                following = choice.chosen
+            else:
+                open_ones = [number for number in range(choice.candidates) if tried.get(number, True)]
+                following = next((n for n in open_ones if n not in tried), (open_ones or [choice.chosen])[0])
+            self.choices[choice.key] = following
+        changed = any(self.choices[key] != before.get(key, 0) for key in self.choices)
+        return changed and self._rounds < _ROUNDS
+
+
+def _closed(ledger: Ledger) -> Atoms:
+    """Return for each raw atom the smallest of its component, 0 where a pin reaches it."""
+    one = np.concatenate([a for a, _ in ledger.ties] or [np.zeros(0, np.int64)])
+    other = np.concatenate([b for _, b in ledger.ties] or [np.zeros(0, np.int64)])
+    root = components(ledger.next_atom, one, other)
+    pinned = np.zeros(ledger.next_atom, bool)
+    pinned[0] = True
+    for atoms, _ in ledger.pins:
+        pinned[root[atoms.reshape(-1)]] = True
+    return np.where(pinned[root], 0, root)
+
+
+def _result(walk: Walk, closed: Atoms, input_shapes: Mapping[str, tuple[int, ...]]) -> AxisAnalysis:
+    graph = walk.graph
+    roots = np.unique(closed[closed > 0])
+    numbers = np.searchsorted(roots, closed) + 1
+    numbers[closed == 0] = 0
+    labels = {value: found for value, axes in walk.labels.items() if (found := _numbered(axes, numbers)) is not None}
+    return AxisAnalysis(
+        graph=graph,
+        version=graph.version,
+        labels=labels,
+        owners=walk.owners,
+        count=int(roots.size),
+        dimensions=dimensions(labels, int(roots.size)),
+        pinned=pinned_dimensions(walk, numbers),
+        unknown=tuple(walk.unknown),
+        works=_works(walk, labels, numbers, input_shapes),
+        contractions=tuple(walk.ledger.contractions),
+        edits=tuple(walk.ledger.edits),
+        closed=numbers,
+    )
+
+
+def _numbered(axes: Axes, numbers: Atoms) -> Labels | None:
+    found = tuple(_free(numbers[axis]) if isinstance(axis, np.ndarray) else None for axis in axes)
+    return found if any(axis is not None for axis in found) else None
+
+
+def _free(labels: Atoms) -> Atoms | None:
+    return labels if labels.any() else None
+
+
+def _works(
+    walk: Walk, labels: Mapping[Value, Labels], numbers: Atoms, input_shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[Work, ...]:
+    """Price ops; an axis of the first output, and one that is contracted, scales the work."""
+    contracted: dict[Op, list[Atoms]] = {}
+    for one in walk.ledger.contractions:
+        contracted.setdefault(one.op, []).append(numbers[one.atoms])
+    macs = _macs(walk, input_shapes)
+    works = []
+    for _, op in walk.ops:
+        if macs.get(op):
+            axes = [axis for axis in labels.get(op.outputs[0], ()) if axis is not None]
+            axes += [axis for axis in contracted.get(op, ()) if axis.any()]
+            works.append(Work(op, macs[op], tuple(axes)))
+    return tuple(works)
+
+
+def _macs(walk: Walk, input_shapes: Mapping[str, tuple[int, ...]]) -> dict[Op, int]:
+    costs = {op: walk.table.cost(op, part) for part, op in walk.ops}
+    if all(cost is not None for cost in costs.values()) and not input_shapes:
+        return {op: cost.macs for op, cost in costs.items() if cost is not None}
+    sized, twins = walk.graph.clone_with_map()
+    shapes = {
+        value.name: input_shapes.get(value.name, tuple(dim if isinstance(dim, int) else 1 for dim in value.shape))
+        for value in sized.inputs
+        if value.shape is not None
+    }
+    for value in sized.inputs:
+        if value.name in shapes and isinstance(value.type, TensorType):
+            sized.set_type(value, replace(value.type, shape=shapes[value.name]))
+    infer_types(sized, walk.table, input_shapes=shapes)
+    for part, op in sized.walk():
+        costs[op] = walk.table.cost(op, part)
+    found = {op: costs[cast(Op, twins[op])] for _, op in walk.ops}
+    return {op: cost.macs for op, cost in found.items() if cost is not None}

@@ -1,0 +1,98 @@
+"""Dimensions: atoms grouped by the axes that they sit in, found by hashing, named by where they come from first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.axes.model import Dimension, Labels, Member, PinnedDimension, is_constant
+from nncomp.ir import Value
+from nncomp.ops.components import components
+from nncomp.ops.coupling import Atoms, Pin
+
+if TYPE_CHECKING:
+    from nncomp.axes.walk import Walk
+
+
+def dimensions(labels: Mapping[Value, Labels], count: int) -> tuple[Dimension, ...]:
+    """Group closed atoms 1 ... ``count`` by the axes that they sit in and how often, in the order of their first axis.
+
+    Linear in the elements of all label vectors: each axis has a 64-bit hash, and each atom the sum of those it is in.
+    """
+    axes = [(value, axis, atoms) for value, found in labels.items() for axis, atoms in enumerate(found)]
+    vectors = [(value, axis, atoms) for value, axis, atoms in axes if atoms is not None]
+    if not vectors:
+        return ()
+    signature = np.zeros(count + 1, np.uint64)
+    for number, (_, _, atoms) in enumerate(vectors):
+        signature += np.bincount(atoms, minlength=count + 1).astype(np.uint64) * _hash(number)
+    _, first, group = np.unique(signature[1:], return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))  # groups in the order of their smallest atom
+    group_of = np.concatenate([[-1], rank[group]])
+    members: dict[int, list[Member]] = {}
+    for value, axis, atoms in vectors:
+        for number, positions in _places(group_of[atoms], atoms):
+            members.setdefault(number, []).append(Member(value, axis, positions))
+    order = np.argsort(group_of, kind="stable")[1:]
+    splits = np.split(order, np.cumsum(np.bincount(group_of[1:]))[:-1])
+    return tuple(_dimension(atoms, tuple(members[number])) for number, atoms in enumerate(splits))
+
+
+def pinned_dimensions(walk: Walk, numbers: Atoms) -> tuple[PinnedDimension, ...]:
+    """Group the raw atoms of constants that are pinned by what ties them, with the reasons that reach them."""
+    ledger = walk.ledger
+    one = np.concatenate([a for a, _ in ledger.ties] or [np.zeros(0, np.int64)])
+    other = np.concatenate([b for _, b in ledger.ties] or [np.zeros(0, np.int64)])
+    root = components(ledger.next_atom, one, other)
+    reasons: dict[int, dict[tuple[str, object, str], Pin]] = {}
+    for atoms, why in ledger.pins:
+        for part in np.unique(root[atoms]).tolist():
+            reasons.setdefault(part, {}).setdefault((why.reason, why.op, why.place), why)
+    found: dict[tuple[Value, int], PinnedDimension] = {}
+    seen: dict[frozenset[int], tuple[Value, int]] = {}
+    for value, axes in walk.labels.items():
+        for place, axis in enumerate(axes):
+            if isinstance(axis, Pin):
+                continue
+            stuck = np.unique(root[axis[numbers[axis] == 0]])
+            if not stuck.size:
+                continue
+            key = frozenset(stuck.tolist())
+            where = seen.setdefault(key, (value, place))
+            if where == (value, place):
+                whys = {pair: why for part in sorted(key) for pair, why in reasons.get(part, {}).items()}
+                found[where] = PinnedDimension(f"{value.name}[{place}]", int(stuck.size), (), tuple(whys.values())[:3])
+            if is_constant(value):
+                old = found[where]
+                found[where] = PinnedDimension(old.name, old.size, (*old.constants, value), old.reasons)
+    return tuple(found.values())
+
+
+def _dimension(atoms: Atoms, members: tuple[Member, ...]) -> Dimension:
+    first = next((one for one in members if not is_constant(one.value)), members[0])
+    return Dimension(f"{first.value.name}[{first.axis}]", atoms, members)
+
+
+def _places(groups: npt.NDArray[np.int64], atoms: Atoms) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    """Return for each group in a vector the places of its atoms: (atoms, k), by atom, then ascending."""
+    order = np.lexsort((np.arange(atoms.size), atoms, groups))
+    sorted_groups = groups[order]
+    starts = np.flatnonzero(np.diff(sorted_groups, prepend=np.int64(-2)))
+    found = []
+    for start, stop in zip(starts, [*starts[1:], atoms.size], strict=True):
+        number = int(sorted_groups[start])
+        if number >= 0:
+            places = order[start:stop]
+            found.append((number, places.reshape(np.unique(atoms[places]).size, -1)))
+    return found
+
+
+def _hash(number: int) -> np.uint64:
+    """Return 64 bits that belong to a number: splitmix64's finalizer (Steele, Lea and Flood, 2014)."""
+    bits = (number + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return np.uint64(bits ^ (bits >> 31))

@@ -1,0 +1,125 @@
+"""One walk over a graph and its bodies: labels are born at constants, go through ops, and are pinned at the borders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nncomp.ir import Dim, Graph, Op, Value
+from nncomp.ops import OpTable
+from nncomp.ops.coupling import Axes, Coupling, Ledger, Pin, Unclear
+
+
+class Walk:
+    """Labels of all values of a graph, and what rules said on the way.
+
+    Attributes:
+        labels: Axes by value; values of unknown rank, and what is no tensor, have none.
+        owners: The graph that each labelled value stands in.
+        ops: Every op with its graph, in the order walked.
+        unknown: Ops without a rule.
+    """
+
+    def __init__(self, graph: Graph, table: OpTable, ledger: Ledger) -> None:
+        self.graph = graph
+        self.table = table
+        self.ledger = ledger
+        self.labels: dict[Value, Axes] = {}
+        self.owners: dict[Value, Graph] = {}
+        self.ops: list[tuple[Graph, Op]] = []
+        self.unknown: list[Op] = []
+
+    def run(self) -> None:
+        """Walk."""
+        for value in self.graph.inputs:
+            self._set(self.graph, value, _pinned(value, "a graph input"))
+        self._body(self.graph)
+        for value in self.graph.outputs:
+            self._pin(value, Pin("a graph output"))
+
+    def _body(self, graph: Graph) -> None:
+        for value in graph.constants():
+            self._set(graph, value, self.ledger.born(value.shape or (), "a constant with one element there"))
+        for op in graph.ops():
+            self.ops.append((graph, op))
+            self._op(graph, op)
+
+    def _op(self, graph: Graph, op: Op) -> None:
+        if op.is_a("Constant"):
+            data = graph.constant(op.output)
+            if data is not None:
+                self._set(graph, op.output, self.ledger.born(data.shape, "a constant with one element there"))
+            return
+        row = self.table.row(op, graph.opsets)
+        coupling = Coupling(graph, op, self.labels, self.ledger)
+        reason = ""
+        if op.bodies:
+            reason = self._bodies(graph, op)
+        elif row is None or row.axes is None:
+            self.unknown.append(op)
+            reason = f"nothing is known about the axes of {op.kind}"
+        else:
+            try:
+                row.axes(coupling)
+                self._check(op, coupling)
+            except Unclear as error:
+                reason = str(error)
+        if reason:
+            self._barrier(graph, op, reason)
+            return
+        for slot, value in enumerate(op.inputs):
+            if value is not None and slot not in coupling.read:
+                self._pin(value, Pin("it is read as a parameter", None, op, f"input {slot}"))
+        for slot, output in enumerate(op.outputs):
+            axes = coupling.given.get(slot)
+            self._set(graph, output, _pinned(output, "not followed", op) if axes is None else axes)
+
+    def _bodies(self, graph: Graph, op: Op) -> str:
+        for body in op.bodies.values():
+            for inner, outer in body.captures.items():
+                if outer in self.labels:
+                    self._set(body, inner, self.labels[outer])
+            for value in body.inputs:
+                self._set(body, value, _pinned(value, f"an input of a body of {op.kind}", op))
+            self._body(body)
+            for value in body.outputs:
+                self._pin(value, Pin(f"an output of a body of {op.kind}", None, op))
+        for slot, operand in enumerate(op.inputs):
+            if operand is not None:
+                self._pin(operand, Pin(f"an input of {op.kind}", None, op, f"input {slot}"))
+        for output in op.outputs:
+            self._set(graph, output, _pinned(output, f"an output of {op.kind}", op))
+        return ""
+
+    def _check(self, op: Op, coupling: Coupling) -> None:
+        for slot, axes in coupling.given.items():
+            shape = op.outputs[slot].shape
+            if shape is not None and (len(shape) != len(axes) or not all(map(_fits, shape, axes))):
+                raise Unclear(f"what is known of output {slot} contradicts its shape")
+
+    def _barrier(self, graph: Graph, op: Op, reason: str) -> None:
+        for slot, value in enumerate(op.inputs):
+            if value is not None:
+                self._pin(value, Pin(reason, None, op, f"input {slot}"))
+        for output in op.outputs:
+            self._set(graph, output, _pinned(output, reason, op))
+
+    def _pin(self, value: Value, why: Pin) -> None:
+        for place, axis in enumerate(self.labels.get(value, ())):
+            words = f"{why.place} axis {place}".strip() if why.op is not None else f"{value.name} axis {place}"
+            self.ledger.pin(axis, Pin(why.reason, axis.size, why.op, words))
+
+    def _set(self, graph: Graph, value: Value, axes: Axes | None) -> None:
+        if axes is not None and value.name:
+            self.labels[value] = axes
+            self.owners[value] = graph
+
+
+def _pinned(value: Value, reason: str, op: Op | None = None) -> Axes | None:
+    shape: Sequence[Dim] | None = value.shape
+    place = "" if op is not None else value.name
+    return None if shape is None else tuple(Pin(reason, size, op, place) for size in shape)
+
+
+def _fits(size: Dim, axis: object) -> bool:
+    length = getattr(axis, "size", None)
+    return not isinstance(size, int) or not isinstance(length, int) or size == length

@@ -1,0 +1,214 @@
+"""Reshapes: input and output axes are aligned in runs of equal product, and in each run one axis stays free.
+
+In a run, the free input axis's labels are broadcast over the others and laid out as the output is; then the output axis
+is found along which they stay distinct. Which axes these are is a choice: the finest is taken first, others are tried
+when it turns out to be pinned, or when attention asks for whole heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nncomp.ir import Dim
+from nncomp.ops.coupling import Atoms, Axes, Axis, ChoiceKey, Coupling, Pin
+
+_MERGED = "merged with another free axis"
+_SPLIT = "split so that another axis is free"
+_UNALIGNED = "reshaped together with an axis of unknown size"
+
+
+def reshape(c: Coupling) -> None:
+    """Y = x in another shape; the target at slot 1 is rewritten."""
+    c.give(reshaped(c, c.axes(0), c.shape()))
+    c.sizes_operand(1, c.given[0])
+
+
+def reinterpreted(c: Coupling) -> None:
+    """Y = x in another shape that attributes or axes say (Flatten, Squeeze, Unsqueeze)."""
+    c.give(reshaped(c, c.axes(0), c.shape()))
+
+
+def reshaped(c: Coupling, axes: Axes, shape: Sequence[Dim], place: str = "") -> Axes:
+    """Return the labels of ``axes`` laid out as ``shape``; pins and ties what must be."""
+    sizes = tuple(axis.size for axis in axes)
+    out: list[Axis | None] = [None] * len(shape)
+    for run in aligned(sizes, shape):
+        for o, axis in zip(run.outputs, _run(c, axes, shape, run, place), strict=True):
+            out[o] = axis
+    return tuple(axis if axis is not None else c.pinned(shape[o], "a computed size") for o, axis in enumerate(out))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Input and output axes, each in a row, that hold the same elements; ``known`` when their product is a number."""
+
+    inputs: range
+    outputs: range
+    known: bool
+
+
+def aligned(before: Sequence[Dim], after: Sequence[Dim]) -> list[Run]:
+    """Return the runs of equal product, finest first from the end, then from the beginning; the rest is one run."""
+    back, i_end, o_end = _runs(before[::-1], after[::-1])
+    i_end, o_end = len(before) - i_end, len(after) - o_end
+    runs = [
+        Run(range(len(before) - r.inputs.stop, len(before) - r.inputs.start),
+            range(len(after) - r.outputs.stop, len(after) - r.outputs.start), r.known)
+        for r in back
+    ]  # fmt: skip
+    front, i_start, o_start = _runs(before[:i_end], after[:o_end])
+    runs = front + runs[::-1]
+    if i_start < i_end or o_start < o_end:
+        runs.append(Run(range(i_start, i_end), range(o_start, o_end), known=False))
+    return runs
+
+
+def _runs(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[list[Run], int, int]:
+    """Return runs from the beginning on, and how many axes of both they cover."""
+    runs: list[Run] = []
+    i = o = 0
+    while i < len(before) and o < len(after):
+        one, other = before[i], after[o]
+        if one == other and one is not None:  # a size, or a symbol, which means the same wherever it stands
+            runs.append(Run(range(i, i + 1), range(o, o + 1), isinstance(one, int)))
+            i, o = i + 1, o + 1
+            continue
+        run = _product_run(before, after, i, o)
+        if run is None:
+            break
+        runs.append(run)
+        i, o = run.inputs.stop, run.outputs.stop
+    if runs and i < len(before) and o == len(after) and all(size == 1 for size in before[i:]):
+        i = len(before)
+    if runs and o < len(after) and i == len(before) and all(size == 1 for size in after[o:]):
+        o = len(after)
+    return runs, i, o
+
+
+def _product_run(before: Sequence[Dim], after: Sequence[Dim], i: int, o: int) -> Run | None:
+    i_stop, o_stop = i, o
+    left = right = 1
+    while True:
+        take_left = left <= right if i_stop > i else True
+        if take_left and i_stop < len(before):
+            size = before[i_stop]
+            if not isinstance(size, int):
+                return None
+            left, i_stop = left * size, i_stop + 1
+        elif o_stop < len(after):
+            size = after[o_stop]
+            if not isinstance(size, int):
+                return None
+            right, o_stop = right * size, o_stop + 1
+        else:
+            return None
+        if left == right and i_stop > i and o_stop > o and left > 0:
+            return Run(range(i, i_stop), range(o, o_stop), known=True)
+        if left > right and o_stop >= len(after):
+            return None
+
+
+def _run(c: Coupling, axes: Axes, shape: Sequence[Dim], run: Run, place: str) -> list[Axis]:
+    inputs = [axes[i] for i in run.inputs]
+    free = [i for i, axis in enumerate(inputs) if isinstance(axis, np.ndarray)]
+    if len(inputs) == len(run.outputs) == 1 and (run.known or isinstance(inputs[0], Pin)):
+        return [inputs[0]]
+    if not run.known or not free:
+        for axis in inputs:
+            c.pin(axis, _UNALIGNED)
+        return [_passed_on(inputs, shape[o]) or c.pinned(shape[o], _UNALIGNED) for o in run.outputs]
+    sizes = [int(axis.size or 0) for axis in inputs]
+    target = [int(shape[o] or 0) for o in run.outputs]
+    candidates = _candidates(inputs, free, sizes, target)
+    key = f"{place}{run.outputs.start}"
+    if not candidates:
+        for axis in inputs:
+            c.pin(axis, "no axis of the new shape keeps its elements apart")
+        return [c.pinned(size, "no axis of the new shape keeps its elements apart") for size in target]
+    chosen = c.choose(key, [candidate.labels for candidate in candidates])
+    taken = candidates[chosen]
+    for i in free:
+        if i != taken.source:
+            c.pin(inputs[i], _MERGED)
+    if taken.ties is not None:
+        c.tie(*taken.ties)
+    options = {candidate.result: number for number, candidate in reversed(list(enumerate(candidates)))}
+    return [
+        taken.labels
+        if o == taken.result
+        else c.pinned(
+            size, _SPLIT if size > 1 else "a single element",
+            (ChoiceKey(c.op, key), options[o]) if o in options and o != taken.result else None,
+        )
+        for o, size in enumerate(target)
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    source: int
+    result: int
+    labels: Atoms
+    ties: tuple[Atoms, Atoms] | None
+    apart: int
+
+
+def _candidates(inputs: Sequence[Axis], free: Sequence[int], sizes: list[int], target: list[int]) -> list[_Candidate]:
+    """Return (input axis, output axis) pairs that leave at least two atoms apart, the finest first."""
+    found = []
+    for i in free:
+        atoms = inputs[i]
+        assert isinstance(atoms, np.ndarray)
+        spread = atoms.reshape([-1 if place == i else 1 for place in range(len(sizes))])
+        laid = np.broadcast_to(spread, sizes).reshape(target)
+        for o, size in enumerate(target):
+            if size < 2:
+                continue
+            rows = np.moveaxis(laid, o, 0).reshape(size, -1)
+            apart = _apart(rows)
+            if apart > 1:
+                heads = np.ascontiguousarray(rows[:, 0])
+                ties = None if rows.shape[1] == 1 else _ties(heads, rows)
+                found.append(_Candidate(i, o, heads, ties, apart))
+    return sorted(found, key=lambda one: -one.apart)
+
+
+def _ties(heads: Atoms, rows: Atoms) -> tuple[Atoms, Atoms]:
+    left = np.broadcast_to(heads[:, None], rows.shape).reshape(-1)
+    right = rows.reshape(-1)
+    different = left != right
+    return left[different], right[different]
+
+
+def _apart(rows: Atoms) -> int:
+    """Return how many parts the rows fall into when rows that share an atom are one."""
+    names, codes = np.unique(rows, return_inverse=True)
+    codes = codes.reshape(rows.shape)
+    if rows.shape[1] * rows.shape[0] == names.size:
+        return len(rows)
+    from nncomp.ops.components import components
+
+    count = rows.shape[0]
+    parts = components(
+        count + names.size,
+        np.broadcast_to(np.arange(count)[:, None], rows.shape).reshape(-1),
+        codes.reshape(-1) + count,
+    )
+    return len(np.unique(parts[:count]))
+
+
+def _passed_on(inputs: Sequence[Axis], size: Dim) -> Pin | None:
+    """Return the pin of an input axis of that size, so that a choice that made it can still be found."""
+    return next(
+        (axis for axis in inputs if isinstance(axis, Pin) and axis.size == size and axis.option is not None), None
+    )
+
+
+def total(sizes: Sequence[Dim]) -> int | None:
+    """Return the product of sizes, None when one is not known."""
+    numbers = [size for size in sizes if isinstance(size, int)]
+    return math.prod(numbers) if len(numbers) == len(sizes) else None

@@ -1,0 +1,55 @@
+"""Removal: what is left computes what the masked network computes."""
+
+import numpy as np
+import pytest
+
+from nncomp.axes import analyse, masked, remove, remove_checked
+from nncomp.errors import UnsupportedError
+from nncomp.testing import assert_same_function, graph
+
+TWO_CONVS = """
+g (float[N,3,8,8] x) => (float[N,5] y)
+<float[4,3,3,3] w1, float[4] s, float[4] b, float[4] mean, float[4] var, float[6,4,1,1] w2, float[5,6] w3, float[5] b3>
+{
+   c1 = Conv (x, w1)
+   n1 = BatchNormalization (c1, s, b, mean, var)
+   r1 = Relu (n1)
+   c2 = Conv (r1, w2)
+   p = GlobalAveragePool (c2)
+   f = Flatten (p)
+   y = Gemm <transB = 1> (f, w3, b3)
+}
+"""
+
+
+def test_the_channels_between_two_layers_are_one_dimension() -> None:
+    found = analyse(graph(TWO_CONVS))
+    assert [(one.name, len(one)) for one in found.dimensions] == [("c1[1]", 4), ("c2[1]", 6)]
+    assert [(member.value.name, member.axis) for member in found.dimensions[0].constants] == [
+        ("w1", 0), ("s", 0), ("b", 0), ("mean", 0), ("var", 0), ("w2", 1),
+    ]  # fmt: skip
+
+
+def test_removed_channels_leave_every_tensor() -> None:
+    model = graph(TWO_CONVS)
+    found = analyse(model)
+    atoms = np.concatenate([found.dimensions[0].atoms[[0, 2]], found.dimensions[1].atoms[:3]])
+    reference = masked(found, atoms)
+    params, macs = found.params(atoms), found.macs(atoms)
+    remove(found, atoms)
+    assert model.find("w2").shape == (3, 2, 1, 1)
+    assert_same_function(reference, model, rtol=1e-6, atol=1e-6)
+    after = analyse(model)
+    assert (after.params(), after.macs()) == (params, macs)
+
+
+def test_the_gate_accepts_an_exact_removal() -> None:
+    found = analyse(graph(TWO_CONVS))
+    deviation = remove_checked(found, found.dimensions[1].atoms[:2])
+    assert deviation is not None and deviation.relative < 1e-6
+
+
+def test_nothing_may_become_empty() -> None:
+    found = analyse(graph(TWO_CONVS))
+    with pytest.raises(UnsupportedError, match=r"^nothing would be left of axis 0 of 'w1'$"):
+        remove(found, found.dimensions[0].atoms)
