@@ -16,8 +16,10 @@ from nncomp.runtime import RuntimeFailure, Session
 from nncomp.targets import Artifact, Capabilities, Finding, Int8Form, Target
 from nncomp_ort.artifact import OrtArtifact
 from nncomp_ort.capabilities import CAPABILITIES
+from nncomp_ort.direct_conv import pad_input_channels
 from nncomp_ort.executed import FLOAT_COMPUTE, executed_graph, read_executed
 from nncomp_ort.keep_float import keep_float
+from nncomp_ort.slow_fusions import keep_apart
 
 
 class OrtTarget(Target):
@@ -102,7 +104,7 @@ def _finding(graph: Graph, op: Op, role: QuantRole, reason: str) -> Finding:
 
 
 def legalize(graph: Graph) -> None:
-    """Bring a graph to an opset and IR version that ONNX Runtime reads, and to a form that it runs as written.
+    """Bring a graph to an opset and IR version that ONNX Runtime reads, in a form that it runs as written and fastest.
 
     Raises:
         UnsupportedError: it cannot be converted (NNC-M038).
@@ -114,3 +116,5 @@ def legalize(graph: Graph) -> None:
     if graph.info.ir_version > CAPABILITIES.max_ir_version:
         graph.set_info(ir_version=CAPABILITIES.max_ir_version)
     keep_float(graph)
+    keep_apart(graph)
+    pad_input_channels(graph)
