@@ -10,7 +10,7 @@ The methods lie in four modules, each a class on top of the one before: :mod:`~n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import cast
 
@@ -56,6 +56,35 @@ class Graph(ChangeableGraph):
         mapping: dict[Node, Node] = {}
         copy = self._clone_into(mapping, self._info if self._owner is None else self.info)
         return copy, mapping
+
+    def extract(self, ops: Iterable[Op], outputs: Iterable[Value]) -> Graph:
+        """Return a graph of its own that computes ``outputs`` with copies of ``ops`` alone; names stay.
+
+        Constants come along and share their data; whatever else the ops read becomes an input. Cost is that of the
+        ops taken.
+
+        Args:
+            ops: Ops of this graph, in any order.
+            outputs: Values that they compute.
+        """
+        copy, taken = Graph(self.name, info=self.info), tuple(ops)
+        computed = {value for op in taken for value in op.outputs}
+        mapping: dict[Node, Node] = {}
+
+        def bring(value: Value) -> None:
+            if value not in mapping:
+                twin = copy._add_value(_twin(value, value.name))
+                mapping[value] = twin
+                if value not in computed and value.const is None:
+                    copy._inputs = (*copy._inputs, twin)
+
+        for op in taken:
+            for value in (*(cast(Value, node) for node in self._pred[op]), *op.outputs):
+                bring(value)
+        for op in taken:
+            copy._attach(self._clone_op(op, mapping, self.info))
+        copy.set_outputs(cast(Value, mapping[value]) for value in outputs)
+        return copy
 
     def adopt(self, other: Graph) -> None:
         """Become ``other``, which must not be used any more: how a pipeline commits its working copy."""

@@ -14,6 +14,7 @@ from nncomp.ops.accessors import (
     squeeze_axes,
 )
 from nncomp.ops.builtin import builtin_table
+from nncomp.ops.matrix import MatrixView
 from nncomp.ops.semantics import AxesRule, Cost, CostRule, Infer, OpSemantics, QuantRole, QuantRule, Role, Scaling, rows
 from nncomp.ops.table import NO_ROW, OpTable
 
@@ -24,6 +25,7 @@ __all__ = [
     "Cost",
     "CostRule",
     "Infer",
+    "MatrixView",
     "OpSemantics",
     "OpTable",
     "QuantRole",

@@ -11,6 +11,7 @@ from nncomp.ir import Op
 from nncomp.ops.counting import Counted, shape, size
 from nncomp.ops.inference import convolved
 from nncomp.ops.labels.spatial import convolution, transposed_convolution
+from nncomp.ops.matrix import conv_view
 from nncomp.ops.roles import sensitive
 from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, Scaling, rows
 
@@ -74,12 +75,13 @@ _FUSED = QuantRole(Role.COMPUTE, data=(0, 3), weight=1, weight_axis=output_chann
 _STATEFUL = sensitive("its state carries rounding errors along the sequence")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Conv", axes=convolution, cost=convolution_cost(), quant=_CONV, scaling=Scaling.LINEAR),
+    *rows("Conv", axes=convolution, cost=convolution_cost(), quant=_CONV, scaling=Scaling.LINEAR, matrix=conv_view),
     *rows(
         "ConvTranspose",
         axes=transposed_convolution,
         cost=transposed_cost(bias=2),
         quant=QuantRole(Role.COMPUTE, weight=1, weight_axis=transposed_output_channels, bias=2),
+        matrix=conv_view,
     ),
     *rows(
         "DeformConv",

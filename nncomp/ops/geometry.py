@@ -21,6 +21,9 @@ _WEIGHT_SLOTS: Final[dict[tuple[str, str], int]] = {
 }
 
 
+_SAME: Final = ("SAME_UPPER", "SAME_LOWER")
+
+
 @dataclass(frozen=True, slots=True)
 class ConvGeometry:
     """What a convolution does, apart from its numbers.
@@ -101,8 +104,18 @@ def pads(op: Op, rank: int) -> tuple[int, ...] | None:
         None when ``auto_pad`` makes it depend on sizes that are not known, for a ConvTranspose whose padding follows
         from its output size, and when attributes do not fit the rank.
     """
-    spatial, auto = rank - 2, op.attr("auto_pad", "NOTSET")
-    computed = auto in ("SAME_UPPER", "SAME_LOWER")
+    sizes = _spatial(op)
+    if sizes is None or len(sizes) != rank - 2:
+        if op.attr("auto_pad", "NOTSET") in _SAME:
+            return None
+        sizes = (0,) * (rank - 2)  # explicit padding does not depend on them
+    return pads_for(op, sizes)
+
+
+def pads_for(op: Op, sizes: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the padding of a convolution or pool for data with spatial ``sizes``; as :func:`pads` otherwise."""
+    spatial, auto = len(sizes), op.attr("auto_pad", "NOTSET")
+    computed = auto in _SAME
     if op.kind == "ConvTranspose" and (computed or op.attr("output_shape")):
         return None
     if auto == "VALID":
@@ -110,11 +123,9 @@ def pads(op: Op, rank: int) -> tuple[int, ...] | None:
     if not computed:
         given: tuple[int, ...] = op.attr("pads") or (0,) * (2 * spatial)
         return given if len(given) == 2 * spatial else None
-    kernel, sizes = kernel_shape(op), _spatial(op)
+    kernel = kernel_shape(op)
     strides, dilations = _steps(op, "strides", spatial), _steps(op, "dilations", spatial)
-    if kernel is None or sizes is None or strides is None or dilations is None:
-        return None
-    if not len(kernel) == len(sizes) == spatial:
+    if kernel is None or strides is None or dilations is None or len(kernel) != spatial:
         return None
     windows = [dilation * (k - 1) + 1 for k, dilation in zip(kernel, dilations, strict=True)]
     return _same_pads(sizes, windows, strides, at_end=auto == "SAME_UPPER")

@@ -7,6 +7,7 @@ from nncomp.ops.counting import Counted, shape, size
 from nncomp.ops.einsum import einsum_cost, einsum_role
 from nncomp.ops.inference import gemm_type, matmul_type
 from nncomp.ops.labels.products import gemm, matmul
+from nncomp.ops.matrix import product_view
 from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, Scaling, rows
 
 
@@ -70,8 +71,8 @@ def _fused_matmul_role(op: Op) -> QuantRole:
 _GEMM = QuantRole(Role.COMPUTE, data=(0, 1), weight=1, weight_axis=gemm_output_channels, bias=2)
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("MatMul", axes=matmul, cost=product_cost(), quant=_matmul_role),
-    *rows("Gemm", axes=gemm, cost=product_cost(bias=2), quant=_GEMM, scaling=Scaling.LINEAR),
+    *rows("MatMul", axes=matmul, cost=product_cost(), quant=_matmul_role, matrix=product_view),
+    *rows("Gemm", axes=gemm, cost=product_cost(bias=2), quant=_GEMM, scaling=Scaling.LINEAR, matrix=product_view),
     *rows("Einsum", cost=einsum_cost, quant=einsum_role),
     *rows(
         "FusedMatMul TransposeMatMul FusedMatMulActivation",

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from nncomp.ir import Graph, Op, Type
 from nncomp.ops.coupling import Coupling
+from nncomp.ops.matrix import MatrixView
 
 
 class Role(StrEnum):
@@ -113,6 +114,9 @@ CostRule: TypeAlias = Callable[[Op], tuple[int, int] | None]
 QuantRule: TypeAlias = Callable[[Op], QuantRole]
 """The role of an op where it depends on attributes (Resize, BatchNormalization) or on a constant (Pad)."""
 
+MatrixRule: TypeAlias = Callable[[Op, Graph], MatrixView | None]
+"""The op as a matrix times rows of its data; None where its weight is no constant."""
+
 AxesRule: TypeAlias = Callable[[Coupling], None]
 """Tells which elements of the outputs come from which of the inputs, and which live and die together."""
 
@@ -129,6 +133,7 @@ class OpSemantics:
         cost: Multiply-accumulates and elementary operations; None is one elementary operation an output element.
         quant: Role in quantization, or a rule that tells it from the op; None is a barrier.
         scaling: What a factor per channel does; None says that nothing is known, and channels keep their size.
+        matrix: How its weight is a matrix; None for ops that are not linear in one constant operand.
         foldable: May be evaluated at compile time when all inputs are constants.
         deterministic: Same inputs, same outputs: two equal ones may be merged. False for random ops.
     """
@@ -144,6 +149,7 @@ class OpSemantics:
     foldable: bool = True
     deterministic: bool = True
     scaling: Scaling | None = None
+    matrix: MatrixRule | None = None
 
 
 def rows(
@@ -159,6 +165,7 @@ def rows(
     foldable: bool = True,
     deterministic: bool = True,
     scaling: Scaling | None = None,
+    matrix: MatrixRule | None = None,
 ) -> tuple[OpSemantics, ...]:
     """Return a row for each operator in ``kinds``, names with spaces between, that mean the same to us."""
     return tuple(
@@ -174,6 +181,7 @@ def rows(
             foldable=foldable,
             deterministic=deterministic,
             scaling=scaling,
+            matrix=matrix,
         )
         for kind in kinds.split()
     )

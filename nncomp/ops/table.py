@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from nncomp.errors import PluginError
 from nncomp.ir import Graph, Op
+from nncomp.ops.matrix import MatrixView
 from nncomp.ops.semantics import Cost, OpSemantics, QuantRole, Role
 
 NO_ROW = QuantRole(Role.BARRIER, data=(), reason="no op semantics: nothing is known about this op")
@@ -51,6 +52,11 @@ class OpTable:
         if row is None or row.quant is None:
             return NO_ROW
         return row.quant if isinstance(row.quant, QuantRole) else row.quant(op)
+
+    def matrix(self, op: Op, graph: Graph) -> MatrixView | None:
+        """Return ``op`` as a matrix times rows of its data; None where no constant operand makes it one."""
+        row = self.row(op, graph.opsets)
+        return None if row is None or row.matrix is None else row.matrix(op, graph)
 
     def cost(self, op: Op, graph: Graph) -> Cost | None:
         """Return the cost of one run of ``op``; None when a shape that it needs is not static, or it has no row."""

@@ -8,9 +8,11 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from nncomp.infer import infer_types
 from nncomp.ir import Attribute, AttributeType, CaptureKey, DataType, Graph, Op, TensorType, Use, Value, tensor
 from nncomp.onnx_io import load, save
-from nncomp.testing import graph
+from nncomp.runtime import run
+from nncomp.testing import feeds, graph
 from nncomp.verify import verify
 
 CHAIN = "g (float[2] x) => (float[2] y) { a = Relu (x)  b = Neg (a)  y = Abs (b) }"
@@ -676,3 +678,28 @@ def test_a_chain_of_50000_ops_in_reverse_is_sorted() -> None:
 def test_tensor_data_may_be_given_as_a_tensor() -> None:
     data = tensor(np.zeros(2, np.float32))
     assert Graph().add_constant("w", data).const is data
+
+
+# ---------------------------------------------------------------- extracting
+
+
+def test_extracted_ops_compute_the_same_from_what_the_others_gave() -> None:
+    whole = graph("g (float[2,3] x) => (float[2,3] y) <float[3] w> { a = Relu (x)  b = Mul (a, w)  y = Add (b, a) }")
+    infer_types(whole)
+    ops = {op.output.name: op for op in whole.ops()}
+    piece = whole.extract([ops["y"], ops["b"]], [ops["b"].output, ops["y"].output])
+    assert [value.name for value in piece.inputs] == ["a"]
+    assert [value.name for value in piece.outputs] == ["b", "y"]
+    assert piece.find("w").const is whole.find("w").const
+    verify(piece)
+    given = feeds(whole)
+    assert np.array_equal(run(piece, {"a": np.maximum(given["x"], 0)})["y"], run(whole, given)["y"])
+    assert [op.kind for op in whole.ops()] == ["Relu", "Mul", "Add"]
+
+
+def test_what_the_bodies_of_extracted_ops_capture_becomes_an_input() -> None:
+    whole = graph(BRANCH)
+    (branch,) = [op for op in whole.ops() if op.kind == "If"]
+    piece = whole.extract([branch], [branch.output])
+    assert {value.name for value in piece.inputs} == {"h", "c"}
+    verify(piece)

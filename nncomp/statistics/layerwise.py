@@ -1,0 +1,311 @@
+"""Second moments of a model's layers: of one graph in a single run, or layer by layer while the graph is changed.
+
+:func:`collect_moments` runs a graph once. :class:`LayerWalk` is for work that goes through a network in order, where
+what a layer reads depends on what became of those in front: x comes from the changed graph, y is what the layer of the
+same name gave in the original (the asymmetric form of He et al., "Channel pruning for accelerating very deep neural
+networks", ICCV 2017). Each op of both graphs runs once a sample, however many layers there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.errors import DataError, UsageError
+from nncomp.ir import Graph, Op
+from nncomp.ops import MatrixView, OpTable, builtin_table
+from nncomp.passes import Progress, Silence
+from nncomp.runtime import Feeds, Session
+from nncomp.statistics.activations import Activations
+from nncomp.statistics.collect import Executor, Threads
+from nncomp.statistics.moments import Moments, MomentSums
+from nncomp.statistics.staged import Stage, StagedRun
+
+Array = npt.NDArray[Any]
+_Rows: TypeAlias = list[tuple[Array, Array]]  # x and y of each sample in a batch
+_Item: TypeAlias = tuple[int, int, int, Feeds]
+
+POSITIONS: Final = 64
+"""Output positions of each sample that count, by default; neighbouring ones say nearly the same."""
+
+MEMORY: Final = 1 << 28
+"""Bytes of activations that a :class:`LayerWalk` holds in memory, by default."""
+
+_WINDOW: Final = 16
+"""Samples that run before their rows are added, in order."""
+
+
+def collect_moments(
+    graph: Graph,
+    layers: Sequence[str],
+    data: Iterable[Feeds],
+    *,
+    ops: OpTable | None = None,
+    positions: int | None = POSITIONS,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    total: int | None = None,
+) -> dict[str, Moments]:
+    """Return the moments of layers: x is what they read, y what they give.
+
+    The bits depend on the samples and their order only, not on batches or threads.
+
+    Args:
+        graph: A model's own graph.
+        layers: Names of the layers' outputs; each layer has a matrix view (:meth:`nncomp.ops.OpTable.matrix`).
+        data: Feeds, each of one sample or a batch.
+        ops: Op semantics; the built-in ones by default.
+        positions: Output positions that count, a sample; None for all. They are spread evenly and change with the
+            sample.
+        executor: Where samples run; default: one thread.
+        progress: Told after each sample.
+        total: Number of samples, if known.
+
+    Raises:
+        UsageError: a name is not the output of such a layer.
+        DataError: there is no sample (NNC-D004).
+        RuntimeFailure: the graph cannot be run.
+    """
+    found = [_layer(graph, name, ops or builtin_table()) for name in layers]
+    inputs = {value.name for value in graph.inputs}
+    names = list(dict.fromkeys(name for layer in found for name in (layer.data, layer.output) if name not in inputs))
+    session = Session(graph, outputs=names, optimize=True, frugal=True)
+    sums = {layer.output: layer.sums() for layer in found}
+
+    def run(item: tuple[int, Feeds]) -> list[_Rows]:
+        first, feeds = item
+        values = _defaults(graph) | dict(feeds) | session.run(feeds)
+        return [
+            layer.rows(values[layer.data], values[layer.output], first, _batch(feeds), positions) for layer in found
+        ]
+
+    for rows in _in_order(executor, run, _counted(data, progress, total)):
+        _add(sums, found, rows)
+    return {name: one.moments() for name, one in sums.items()}
+
+
+class LayerWalk:
+    """Visit layers from the inputs on, with the moments of each, while the changed graph is being changed.
+
+    Iterating gives, stage by stage, a dict from layer to :class:`Moments`: of all layers that depend on the same number
+    of other ones. x is of the changed graph as it is by then, y of the original. When the next stage is asked for, the
+    changed graph is read again: what its layers of this stage, and whatever follows them, have become is what the next
+    ones see. What lies in front must stay.
+
+    Activations of all samples are held at the cut, ``memory`` bytes of them in memory and the rest in temporary files.
+
+    Args:
+        original: A model's own graph; not changed.
+        changed: Its copy, with the same layers under the same names; their data may have other channels, their output
+            must have those of the original.
+        layers: Names of the layers' outputs, in both graphs.
+        data: Feeds, each of one sample or a batch; iterated once.
+        samples: Feeds to read at the most.
+        ops, positions, executor, progress: As for :func:`collect_moments`.
+        memory: Bytes.
+
+    Raises:
+        UsageError: a name is not the output of a layer with a matrix view.
+        DataError: while iterating: there is no sample (NNC-D004).
+        RuntimeFailure: while iterating: a graph cannot be run.
+        ResourceError: while iterating: the disk is full (NNC-E001).
+    """
+
+    def __init__(
+        self,
+        original: Graph,
+        changed: Graph,
+        layers: Sequence[str],
+        data: Iterable[Feeds],
+        *,
+        samples: int | None = None,
+        ops: OpTable | None = None,
+        positions: int | None = POSITIONS,
+        memory: int = MEMORY,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._original, self._changed, self._data, self._samples = original, changed, data, samples
+        self._ops, self._positions, self._memory = ops or builtin_table(), positions, memory
+        self._executor, self._progress = executor, progress or Silence()
+        for name in layers:
+            _layer(original, name, self._ops)
+            _layer(changed, name, self._ops)
+        self.stages = _levels(changed, layers)
+
+    def __len__(self) -> int:
+        """Return the number of stages."""
+        return len(self.stages)
+
+    def __iter__(self) -> Iterator[dict[str, Moments]]:
+        store = Activations(self._memory)
+        before, after = StagedRun(self._original, store, "original "), StagedRun(self._changed, store, "changed ")
+        batches: list[int] = []
+        for number, names in enumerate(self.stages):
+            layers = [_layer(self._changed, name, self._ops) for name in names]
+            later = [name for stage in self.stages[number + 1 :] for name in stage]
+            behind = [_data_name(self._changed, name, self._ops) for name in later]
+            given = before.plan(names, later)
+            read = after.plan(list(dict.fromkeys(layer.data for layer in layers)), behind)
+            sums = {layer.output: layer.sums() for layer in layers}
+            items = self._items(batches, fed=bool(number == 0 or given.fed or read.fed))
+            for y, x, rows in _in_order(self._executor, self._worker(before, given, after, read, layers), items):
+                before.keep(given, y)
+                after.keep(read, x)
+                _add(sums, layers, rows)
+            if not batches:
+                raise DataError("the calibration data holds no sample", code="NNC-D004")
+            before.finish(given, later)
+            after.finish(read, behind)
+            self._progress.step("layers", number + 1, len(self.stages))
+            yield {name: one.moments() for name, one in sums.items()}
+
+    def _worker(
+        self, before: StagedRun, given: Stage, after: StagedRun, read: Stage, layers: Sequence[_Layer]
+    ) -> Callable[[_Item], tuple[dict[str, Any], dict[str, Any], list[_Rows]]]:
+        """Return what one sample needs of a stage: the values of both graphs, and the rows of the layers."""
+
+        def work(item: _Item) -> tuple[dict[str, Any], dict[str, Any], list[_Rows]]:
+            index, first, batch, feeds = item
+            y, x = before.compute(given, index, feeds), after.compute(read, index, feeds)
+            return y, x, [one.rows(x[one.data], y[one.output], first, batch, self._positions) for one in layers]
+
+        return work
+
+    def _items(self, batches: list[int], *, fed: bool) -> Iterator[_Item]:
+        """Yield (number of the feeds, number of their first sample, samples in them, feeds); count at first."""
+        if not fed:
+            first = 0
+            for index, batch in enumerate(batches):
+                yield index, first, batch, {}
+                first += batch
+            return
+        counting, first = not batches, 0
+        for index, feeds in enumerate(islice(iter(self._data), self._samples)):
+            batch = _batch(feeds)
+            if counting:
+                batches.append(batch)
+            yield index, first, batch, feeds
+            first += batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer by the names of what it reads and gives, and how its weight is a matrix."""
+
+    output: str
+    data: str
+    view: MatrixView
+
+    def sums(self) -> MomentSums:
+        return MomentSums(self.view.groups, self.view.outputs, self.view.columns)
+
+    def rows(self, x: Array, y: Array, first: int, batch: int, limit: int | None) -> _Rows:
+        """Return the rows of each sample of a batch, as they would be if each came alone.
+
+        Args:
+            x, y: What the layer reads and gives.
+            first: Number of the first sample.
+            batch: Number of samples; data that cannot be split in so many parts counts as one.
+            limit: Positions of each that count.
+        """
+        parts = batch if x.ndim > 1 and x.shape[0] % batch == 0 and y.shape[0] % batch == 0 else 1
+        pairs = zip(np.split(x, parts), np.split(y, parts), strict=True) if parts > 1 else [(x, y)]
+        rows = []
+        for number, (one, out) in enumerate(pairs):
+            chosen = spread(self.view.positions(one.shape), limit, first + number)
+            rows.append((self.view.unfold(one, chosen), self.view.rows(out, chosen)))
+        return rows
+
+
+def spread(count: int, limit: int | None, offset: int = 0) -> npt.NDArray[np.intp] | None:
+    """Return about ``limit`` of ``count`` positions, evenly spread; None for all.
+
+    The step has no factor in common with ``count``, so rows and columns of a map are met alike; ``offset``, the number
+    of the sample, moves the first one.
+    """
+    if limit is None or count <= limit:
+        return None
+    step = -(-count // limit)
+    while math.gcd(step, count) > 1:
+        step += 1
+    return np.arange(offset % min(step, count), count, step, dtype=np.intp)
+
+
+def _layer(graph: Graph, name: str, ops: OpTable) -> _Layer:
+    op = _producer(graph, name)
+    view = ops.matrix(op, graph)
+    data = None if view is None else op.input(view.data)
+    if view is None or data is None:
+        raise UsageError(f"{op.label!r} is no layer with a constant weight, so it has no moments")
+    return _Layer(name, data.name, view)
+
+
+def _add(sums: dict[str, MomentSums], layers: Sequence[_Layer], rows: Sequence[_Rows]) -> None:
+    for layer, parts in zip(layers, rows, strict=True):
+        for x, y in parts:
+            sums[layer.output].add(x, y)
+
+
+def _data_name(graph: Graph, name: str, ops: OpTable) -> str:
+    return _layer(graph, name, ops).data
+
+
+def _producer(graph: Graph, name: str) -> Op:
+    producer = graph.find(name).producer if graph.has_name(name) else None
+    if producer is None:
+        raise UsageError(f"no layer of the graph gives {name!r}")
+    return producer
+
+
+def _levels(graph: Graph, layers: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Group layers by how many of them lie one behind the other in front; each group in the order of the graph."""
+    wanted = set(layers)
+    depth: dict[object, int] = {}
+    levels: dict[int, list[str]] = {}
+    for op in graph.ops():
+        level = max((depth.get(value, 0) for value, _ in graph.edges_into(op)), default=0)
+        for value in op.outputs:
+            depth[value] = level + (value.name in wanted)
+            if value.name in wanted:
+                levels.setdefault(level, []).append(value.name)
+    return tuple(tuple(names) for _, names in sorted(levels.items()))
+
+
+def _batch(feeds: Feeds) -> int:
+    """Return how many samples feeds hold: the first axis, where all inputs that have one agree."""
+    sizes = {array.shape[0] for array in feeds.values() if array.ndim}
+    return sizes.pop() if len(sizes) == 1 and 0 not in sizes else 1
+
+
+def _defaults(graph: Graph) -> dict[str, Any]:
+    return {value.name: value.default.numpy() for value in graph.inputs if value.default is not None}
+
+
+def _counted(data: Iterable[Feeds], progress: Progress | None, total: int | None) -> Iterator[tuple[int, Feeds]]:
+    """Yield feeds with the number of their first sample.
+
+    Raises:
+        DataError: there is none (NNC-D004).
+    """
+    first = count = 0
+    for feeds in data:
+        yield first, feeds
+        first, count = first + _batch(feeds), count + 1
+        (progress or Silence()).step("moments", count, total)
+    if count == 0:
+        raise DataError("the calibration data holds no sample", code="NNC-D004")
+
+
+def _in_order(executor: Executor | None, work: Any, items: Iterable[Any]) -> Iterator[Any]:
+    """Yield ``work(item)`` in the order of the items, a window of them at a time."""
+    executor, stream = executor or Threads(), iter(items)
+    while window := list(enumerate(islice(stream, _WINDOW))):
+        done = dict(executor.imap_unordered(lambda item: (item[0], work(item[1])), window))
+        yield from (done.pop(number) for number, _ in window)
