@@ -70,6 +70,30 @@ class Int8Support:
     float_causes: Mapping[str, str] = field(default_factory=dict)
 
 
+class WeightForm(StrEnum):
+    """How a target wants a product whose weights are integers and whose activations are float."""
+
+    MATMUL_NBITS = "matmul-nbits"
+    """``com.microsoft.MatMulNBits``: packed codes, output channels first, one scale a block of inputs."""
+    BLOCKED_QDQ = "blocked-qdq"
+    """DequantizeLinear with ``block_size`` (opset 21) on the weight, and the product as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightKernel:
+    """What a target takes in one :class:`WeightForm`.
+
+    Attributes:
+        blocks: Inputs that may share a scale, by bits of a code; other numbers of bits are not taken.
+        accuracy_level: What MatMulNBits computes in: 0 float, 4 activations as INT8, one scale a block.
+        worth: When it pays; for the report.
+    """
+
+    blocks: Mapping[int, frozenset[int]]
+    accuracy_level: int = 0
+    worth: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a target can do, without importing its library.
@@ -78,6 +102,7 @@ class Capabilities:
         max_ir_version: Newest ONNX IR version it reads.
         opsets: Lowest and highest version of ONNX's own opset that it reads.
         int8: Integer kernels, None if it has none.
+        weight_only: Forms of products with integer weights and float activations, the fastest first.
         channel_alignment: Channel counts are best kept at multiples of this.
         domains: Other operator domains that it runs.
     """
@@ -85,6 +110,7 @@ class Capabilities:
     max_ir_version: int
     opsets: tuple[int, int]
     int8: Int8Support | None = None
+    weight_only: Mapping[WeightForm, WeightKernel] = field(default_factory=dict)
     channel_alignment: int = 1
     domains: frozenset[str] = frozenset()
 

@@ -16,7 +16,7 @@ def insert_dynamic(graph: Graph, plan: QuantPlan, *, pair_safe: bool = True) -> 
         _dynamic_matmul(graph, op, activations, weights, pair_safe=pair_safe)
     tables: dict[Value, tuple[Value, Value]] = {}
     for op in plan.tables:
-        _quantized_table(graph, op, tables)
+        quantize_table(graph, op, tables)
 
 
 def _dynamic_matmul(
@@ -59,10 +59,10 @@ def _dynamic_matmul(
     result = graph.add_op(
         "Mul", [real.output, unit.output], [(f"{name}_scaled", op.output.type)], name=f"{op.label}_scaled", like=op
     )
-    _replace(graph, op, result.output)
+    replace_op(graph, op, result.output)
 
 
-def _quantized_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Value]]) -> None:
+def quantize_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Value]]) -> None:
     """Gather(T, i) -> Cast(Gather(q(T), i)) * Gather(s, i), T (V, D) with one scale a row.
 
     Rows of an embedding differ in size far more than its columns do, so the scale is gathered along.
@@ -84,10 +84,11 @@ def _quantized_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Valu
     scales = graph.add_op("Gather", [scale_value, index], [f"{name}_scales"])
     real = graph.add_op("Cast", [rows.output], [f"{name}_cast"], attrs={"to": DataType.FLOAT.value})
     result = graph.add_op("Mul", [real.output, scales.output], [(f"{name}_scaled", op.output.type)], like=op)
-    _replace(graph, op, result.output)
+    replace_op(graph, op, result.output)
 
 
-def _replace(graph: Graph, op: Op, result: Value) -> None:
+def replace_op(graph: Graph, op: Op, result: Value) -> None:
+    """Let ``result`` stand for the output of ``op``, which goes; it takes over the name."""
     old = op.output
     name = old.name
     graph.replace_uses(old, result)

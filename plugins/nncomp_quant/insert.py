@@ -172,8 +172,8 @@ class Inserter:
         return self._dequantized_constant(value, codes, np.array(params.scale), np.array(params.zero_point))
 
 
-def require_finite(array: npt.NDArray[Any], name: str, op: Op) -> None:
-    """Refuse a weight that no scale can carry.
+def require_finite(array: npt.NDArray[Any], name: str, op: Op, *, by: str = "quantize") -> None:
+    """Refuse a weight that no scale can carry, on behalf of the pass ``by``.
 
     Raises:
         UnsupportedError: NaN or infinity (NNC-M053).
@@ -184,7 +184,7 @@ def require_finite(array: npt.NDArray[Any], name: str, op: Op) -> None:
             f"weight {name!r} of {op.label!r} holds {bad} NaN or infinite values",
             code="NNC-M053",
             where=Where(node=op.label, tensor=name),
-            hint=f'leave the op in float: quantize{{skip=["{op.label}"]}}',
+            hint=f'leave the op in float: {by}{{skip=["{op.label}"]}}',
         )
 
 

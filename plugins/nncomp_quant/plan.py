@@ -103,7 +103,7 @@ class _Planner:
             return "its bodies are not quantized: values inside them are not calibrated"
         if role.role is Role.COMPUTE:
             return self._place_compute(op, role, kernel)
-        if self._is_table(op):
+        if self.embeddings and is_table(op, self.graph):
             if op in self.skip:
                 return "skipped by option"
             self.result.tables.append(op)
@@ -236,17 +236,6 @@ class _Planner:
         array = self.graph.array(value)
         return array is None or array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
-    def _is_table(self, op: Op) -> bool:
-        if not self.embeddings or not op.is_a("Gather") or op.attr("axis", 0) != 0:
-            return False
-        table = self.graph.constant(op.inputs[0])
-        return (
-            table is not None
-            and table.dtype == DataType.FLOAT
-            and len(table.shape) == 2
-            and (table.nbytes >= MIN_TABLE_BYTES)
-        )
-
     def _float_cause(self, op: Op, role: QuantRole) -> str:
         known: Mapping[str, str] = self.int8.float_causes
         if not op.domain and op.kind in known:
@@ -258,3 +247,16 @@ def _slots(op: Op, role: QuantRole) -> tuple[int, ...]:
     if role.variadic:
         return tuple(range(len(op.inputs)))
     return tuple(slot for slot in role.data if slot < len(op.inputs) and op.inputs[slot] is not None)
+
+
+def is_table(op: Op, graph: Graph) -> bool:
+    """Tell whether ``op`` looks rows up in a constant float table that is large enough to be worth two more ops."""
+    if not op.is_a("Gather") or op.attr("axis", 0) != 0:
+        return False
+    table = graph.constant(op.inputs[0])
+    return (
+        table is not None
+        and table.dtype == DataType.FLOAT
+        and len(table.shape) == 2
+        and (table.nbytes >= MIN_TABLE_BYTES)
+    )
