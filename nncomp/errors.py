@@ -87,6 +87,9 @@ CODES: Final[dict[str, str]] = {
     "NNC-W061": "the recipe was locked for other data",
     "NNC-W062": "the recipe was locked with other versions",
     "NNC-W063": "the gate could not look",
+    "NNC-W070": "a cache entry is damaged; it is computed anew",
+    "NNC-W071": "the cache cannot be written; nothing is kept",
+    "NNC-W072": "a checkpoint cannot be used; the work begins anew",
     "NNC-X001": "not built yet",
     "NNC-X999": "a bug in nncomp",
 }

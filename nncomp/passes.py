@@ -19,8 +19,10 @@ from nncomp.errors import NncompWarning, RecipeError, Where
 from nncomp.ops import OpTable, builtin_table
 
 if TYPE_CHECKING:
+    from nncomp.cache import Cache
     from nncomp.data import DataSource
     from nncomp.ir import Graph
+    from nncomp.statistics import Executor
     from nncomp.targets import Capabilities
 
 
@@ -166,7 +168,10 @@ class Context:
         data: calibration data; None when the user gave none.
         seed: of everything random.
         threads: for whatever runs on several.
+        executor: where shards of calibration run; None for threads of this process.
+        cache: what earlier runs found; None remembers nothing.
         progress: where long work reports.
+        data_warnings: code and message of what was found amiss with the data when it was read, now or before.
         notes: what passes did and would not do, in order; see :meth:`note`.
         results: measured facts that passes leave for the report, by pass name.
     """
@@ -176,7 +181,10 @@ class Context:
     data: DataSource | None = None
     seed: int = 0
     threads: int = 1
+    executor: Executor | None = None
+    cache: Cache | None = None
     progress: Progress = field(default_factory=Silence)
+    data_warnings: list[tuple[str, str]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
 

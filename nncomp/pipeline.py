@@ -24,7 +24,7 @@ from nncomp.gate import Gate, GateResult, check_interface
 from nncomp.infer import infer_types
 from nncomp.ir import Graph
 from nncomp.isolation import isolated
-from nncomp.onnx_io import save, write_atomically
+from nncomp.onnx_io import save, settled, write_atomically
 from nncomp.passes import Context, Effect, Note, Pass, toml_text
 from nncomp.verify import verify
 
@@ -70,6 +70,16 @@ class PassRecord:
     error: str = ""
 
 
+class Keeper(Protocol):
+    """Keeps how far a pipeline came, so that another run can go on from there."""
+
+    def recall(self, passes: Sequence[Pass], ctx: Context) -> tuple[Graph, list[PassRecord]] | None:
+        """Return what the first of ``passes`` made of the graph, with one record each, and bring ``ctx`` up to date."""
+
+    def passed(self, passes: Sequence[Pass], graph: Graph, records: Sequence[PassRecord], ctx: Context) -> None:
+        """``passes`` made ``graph``, which nobody changes any more."""
+
+
 @dataclass
 class Pipeline:
     """A sequence of passes.
@@ -81,6 +91,7 @@ class Pipeline:
         owners: plugin by pass name, for messages.
         keep_going: roll a failed pass back and go on with the next.
         reproducer: folder in which a failed pass leaves what replays it; None writes nothing.
+        keeper: told after each pass, and asked where to begin.
 
     Raises:
         RecipeError: a pass stands in front of one that it must follow (NNC-R012).
@@ -92,6 +103,7 @@ class Pipeline:
     owners: dict[str, str] = field(default_factory=dict)
     keep_going: bool = False
     reproducer: Path | None = None
+    keeper: Keeper | None = None
 
     def __post_init__(self) -> None:
         position = {step.name: index for index, step in enumerate(self.passes)}
@@ -113,26 +125,32 @@ class Pipeline:
         """
         current = graph.clone()
         infer_types(current, ctx.ops)
+        current = settled(current)
         records: list[PassRecord] = []
-        for number, step in enumerate(self.passes):
+        kept = self.keeper.recall(self.passes, ctx) if self.keeper is not None else None
+        if kept is not None:
+            current, records = kept
+        for number, step in enumerate(self.passes[len(records) :], len(records)):
             ctx.progress.step("passes", number, len(self.passes))
             for instrument in self.instruments:
                 instrument.before_pass(step, current)
-            trial = current.clone()
-            record = self._step(step, current, trial, ctx)
+            record, current = self._step(step, current, ctx)
             records.append(record)
             if not record.error:
-                current = trial if record.changed else current
                 for instrument in self.instruments:
                     instrument.after_pass(step, current, record)
+            if self.keeper is not None:
+                self.keeper.passed(self.passes[: number + 1], current, records, ctx)
         ctx.progress.step("passes", len(self.passes), len(self.passes))
-        graph.adopt(current)
+        graph.adopt(current.clone())
         return records
 
-    def _step(self, step: Pass, current: Graph, trial: Graph, ctx: Context) -> PassRecord:
+    def _step(self, step: Pass, current: Graph, ctx: Context) -> tuple[PassRecord, Graph]:
+        trial = current.clone()
         version, ops_before = trial.version, sum(1 for _ in trial.walk())
         started = time.process_time()
         gate: GateResult | None = None
+        result = current
         error = ""
         finished = started
         with ctx.fresh_notes() as notes:
@@ -140,26 +158,28 @@ class Pipeline:
                 self._call(step, trial, ctx)
                 finished = time.process_time()
                 if trial.version != version:
-                    gate = self._check(step, current, trial, ctx)
+                    result = self._valid(step, current, trial, ctx)
+                    gate = self._check(step, current, result)
             except NncompError as failure:
                 self._explain(failure, step, current)
                 if not self.keep_going:
                     raise
-                error = failure.message
+                error, result = failure.message, current
                 ctx.note("warning", step.name, reason=f"rolled back: {failure.message}", code=failure.code)
-        return PassRecord(
+        record = PassRecord(
             spec=step.spec,
             plugin=self.owners.get(step.name, ""),
             effect=step.effect,
-            changed=not error and trial.version != version,
+            changed=result is not current,
             ops_before=ops_before,
-            ops_after=ops_before if error else sum(1 for _ in trial.walk()),
+            ops_after=sum(1 for _ in result.walk()),
             cpu_s=finished - started,
             check_cpu_s=time.process_time() - finished,
             gate=gate,
             notes=tuple(notes),
             error=error,
         )
+        return record, result
 
     def _call(self, step: Pass, graph: Graph, ctx: Context) -> None:
         try:
@@ -175,10 +195,12 @@ class Pipeline:
                 where=Where(pass_name=step.name),
             ) from error
 
-    def _check(self, step: Pass, before: Graph, after: Graph, ctx: Context) -> GateResult | None:
+    def _valid(self, step: Pass, before: Graph, after: Graph, ctx: Context) -> Graph:
+        """Return what a pass made, without traces of how."""
         try:
             verify(after)
             infer_types(after, ctx.ops)
+            after = settled(after)
         except ModelError as error:
             raise GateError(
                 f"pass {step.name!r} left an invalid graph: {error.message}",
@@ -186,6 +208,9 @@ class Pipeline:
                 where=Where(node=error.where.node, tensor=error.where.tensor, pass_name=step.name),
             ) from error
         check_interface(before, after, step.name)
+        return after
+
+    def _check(self, step: Pass, before: Graph, after: Graph) -> GateResult | None:
         if self.gate is None:
             return None
         result = self.gate.check(before, after, step.effect)

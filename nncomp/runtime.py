@@ -143,6 +143,11 @@ def session_options(*, threads: int = 1, optimize: bool = True) -> onnxruntime.S
     return options
 
 
+def runtime_version() -> str:
+    """Return the version of ONNX Runtime, which what it computes depends on."""
+    return str(import_onnxruntime().__version__)
+
+
 def import_onnxruntime() -> Any:
     """Import onnxruntime.
 

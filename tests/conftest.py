@@ -57,3 +57,9 @@ def photos():
                 Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def own_cache(request, tmp_path_factory, monkeypatch):
+    """Give each test, and the commands that it starts, a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "caches" / f"{id(request.node):x}"))

@@ -14,7 +14,6 @@ from nncomp.compiler import (
     CompileRequest,
     compile_model,
     freeze_defaults,
-    model_digest,
     model_files,
 )
 from nncomp.data import ArraySource
@@ -34,6 +33,7 @@ from nncomp.onnx_io import load, save, to_bytes
 from nncomp.plugins import Registry
 from nncomp.recipe import Recipe, load_recipe
 from nncomp.testing import graph
+from nncomp.text import model_digest
 
 NET = """
 g (float[N,4] x) => (float[N,3] y)

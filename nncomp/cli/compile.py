@@ -68,6 +68,15 @@ KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Roll back a pass 
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a result that comes with warnings (exit 3).")]
 NoGate = Annotated[bool, typer.Option("--no-gate", help="Do not check each pass against the graph before it.")]
 NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure latency.")]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", metavar="FOLDER", show_default=False,
+        help="What earlier runs found out, such as calibration (default: nncomp in the user's cache folder).",
+    ),
+]  # fmt: skip
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep what earlier runs found out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run of the same was stopped.")]
 Freeze = Annotated[
     bool, typer.Option("--freeze", help="Make constants of inputs with defaults; changes the interface.")
 ]
@@ -98,6 +107,9 @@ def compile_(
     strict: Strict = False,
     no_gate: NoGate = False,
     no_measure: NoMeasure = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    resume: Resume = False,
     freeze: Freeze = False,
     seed: Seed = None,
     threads: Threads = 1,
@@ -107,6 +119,7 @@ def compile_(
     debug: Debug = False,
 ) -> None:
     """Compile a model and compare it with the original."""
+    from nncomp.cli.options import default_cache
     from nncomp.cli.registry import load_registry
     from nncomp.cli.streams import shown_log
     from nncomp.compiler import CompileRequest
@@ -135,6 +148,8 @@ def compile_(
         dry_run=dry_run,
         keep_going=keep_going,
         strict=strict,
+        cache=None if no_cache else cache or default_cache(),
+        resume=resume,
     )
     with shown_log(verbose=verbose):
         run_and_show(request, load_registry(plugin), json=json, explain=explain)
@@ -175,7 +190,7 @@ def _show(
     from nncomp.report import plain
 
     warnings = result.plan.warnings if result.report is None else result.report.warnings
-    for warning in warnings:
+    for warning in (*result.notices, *warnings):
         message(f"warning {warning.code}: {one_line(warning.message)}")
     if json:
         shown: dict[str, Any] = plain(asdict(result.plan)) if result.report is None else result.report.as_dict()

@@ -35,8 +35,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         return status
     except BrokenPipeError:
         return _closed_pipe()
-    except KeyboardInterrupt:
-        message("interrupted")
+    except KeyboardInterrupt as stop:
+        message("; ".join(["interrupted", *map(str, stop.args)]))
         return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1

@@ -51,9 +51,9 @@ def inspect(
 def _described(graph: Graph, table: OpTable, sizes: dict[str, int], *, every: bool, run: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from nncomp.compiler import model_digest
     from nncomp.report import model_facts, plain, with_shapes
     from nncomp.runtime import random_feeds
+    from nncomp.text import model_digest
 
     feeds = random_feeds(graph, dims=sizes) if run else None
     shapes = _input_shapes(graph, sizes)

@@ -26,6 +26,17 @@ Dims = Annotated[
 Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads to run on.")]
 
 
+def default_cache() -> Path | None:
+    """Return where earlier runs keep what they found out; None where the user has no home."""
+    from os import environ
+
+    home = environ.get("XDG_CACHE_HOME") or environ.get("LOCALAPPDATA")
+    try:
+        return (Path(home) if home else Path.home() / ".cache") / "nncomp"
+    except RuntimeError:
+        return None
+
+
 def dimensions(given: list[str] | None) -> dict[str, int]:
     """Return ``--dim`` as sizes by name.
 

@@ -1,7 +1,7 @@
 """The driver that the command line and Python share: a request in, files and a report out."""
 
 from nncomp.compiler.driver import compile_model
-from nncomp.compiler.loading import freeze_defaults, model_digest, model_files, total_bytes
+from nncomp.compiler.loading import freeze_defaults, model_files, total_bytes
 from nncomp.compiler.request import BudgetMissedError, CompilePlan, CompileRequest, CompileResult, PlannedPass
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "PlannedPass",
     "compile_model",
     "freeze_defaults",
-    "model_digest",
     "model_files",
     "total_bytes",
 ]

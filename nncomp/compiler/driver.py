@@ -14,11 +14,13 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from nncomp import __version__
+from nncomp.cache import Cache, RecomputedWarning
+from nncomp.checkpoint import Checkpoint
 from nncomp.compiler.evaluation import evaluate, missed_budget
 from nncomp.compiler.outputs import LOCK, MODEL, REJECTED, REJECTED_REPORT, REPORT, write_outputs
 from nncomp.compiler.planning import Prepared, prepare
 from nncomp.compiler.request import BudgetMissedError, CompilePlan, CompileRequest, CompileResult
-from nncomp.errors import ModelError, NncompWarning, UnsupportedError
+from nncomp.errors import ModelError, NncompWarning, ResourceError, UnsupportedError
 from nncomp.gate import Gate
 from nncomp.ir import Graph
 from nncomp.passes import Pass
@@ -49,13 +51,38 @@ def compile_model(request: CompileRequest, registry: Registry | None = None) -> 
         plan = prepared.plan(check=request.dry_run)
         if request.dry_run:
             return CompileResult(plan)
-        made = _made(prepared)
-    made.warnings = _unique([*prepared.warnings, *_of_passes(made.records), *_of_data(prepared), *caught])
-    if request.strict and made.warnings:
-        first = made.warnings[0]
-        more = f" (and {len(made.warnings) - 1} more)" if len(made.warnings) > 1 else ""
+        with _kept(prepared) as (checkpoint, cache):
+            made = _made(prepared, checkpoint, cache)
+            made.warnings = _unique([*prepared.warnings, *made.warnings, *_of_data(prepared), *caught.ours])
+            _refuse_warnings(request, made.warnings)
+            return _delivered(prepared, plan, made, started, caught)
+
+
+@contextlib.contextmanager
+def _kept(prepared: Prepared) -> Iterator[tuple[Checkpoint | None, Cache | None]]:
+    """Give what remembers; the checkpoint stays when the work is stopped, and goes when it ends."""
+    checkpoint, folder = prepared.checkpoint(), prepared.request.cache
+    if checkpoint is None:
+        yield None, Cache(folder) if folder is not None else None
+        return
+    try:
+        yield checkpoint, Cache(folder or checkpoint.cache_folder)
+    except (KeyboardInterrupt, ResourceError, MemoryError) as stop:
+        problem = checkpoint.write()
+        if isinstance(stop, KeyboardInterrupt) and not problem:
+            raise KeyboardInterrupt(f"--resume goes on after {checkpoint.place}") from stop
+        raise
+    except BaseException:
+        checkpoint.discard()
+        raise
+    checkpoint.discard()
+
+
+def _refuse_warnings(request: CompileRequest, warnings: Sequence[Warned]) -> None:
+    if request.strict and warnings:
+        first = warnings[0]
+        more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
         raise ModelError(f"--strict: a warning: {first.message}{more}", code=first.code or "NNC-W000")
-    return _delivered(prepared, plan, made, started)
 
 
 class _PassLog:
@@ -80,9 +107,9 @@ class _Made:
     warnings: list[Warned]
 
 
-def _made(prepared: Prepared) -> _Made:
+def _made(prepared: Prepared, checkpoint: Checkpoint | None, cache: Cache | None) -> _Made:
     request, recipe = prepared.request, prepared.recipe
-    ctx = prepared.context
+    ctx = prepared.context(cache)
     graph = prepared.original.clone()
     gate = Gate(prepared.feeds, seed=recipe.seed) if recipe.gate.enabled else None
     pipeline = Pipeline(
@@ -92,6 +119,7 @@ def _made(prepared: Prepared) -> _Made:
         keep_going=request.keep_going,
         instruments=[_PassLog()],
         reproducer=Path(f"{request.out.resolve()}.repro") if request.out is not None else None,
+        keeper=checkpoint,
     )
     records = pipeline.run(graph, ctx)
     _sign(graph, prepared.lock_passes())
@@ -123,10 +151,11 @@ def _made(prepared: Prepared) -> _Made:
         latency=latency,
         latency_skipped=not_measured,
     )
-    return _Made(records, artifact, report, [])
+    found = [*_of_passes(records), *(Warned(code, message) for code, message in ctx.data_warnings)]
+    return _Made(records, artifact, report, found)
 
 
-def _delivered(prepared: Prepared, plan: CompilePlan, made: _Made, started: float) -> CompileResult:
+def _delivered(prepared: Prepared, plan: CompilePlan, made: _Made, started: float, caught: _Recorded) -> CompileResult:
     request = prepared.request
     lock = prepared.lock().to_toml()
     rejected = bool(made.report.missed)
@@ -147,7 +176,7 @@ def _delivered(prepared: Prepared, plan: CompilePlan, made: _Made, started: floa
     if request.out is not None:
         name = REJECTED if rejected else MODEL
         files = write_outputs(request.out, lambda folder: made.artifact.save(folder, name=name), texts)
-    result = CompileResult(plan, report, made.artifact, files, lock)
+    result = CompileResult(plan, report, made.artifact, files, lock, tuple(caught.notices))
     if rejected:
         kept = f"the result is kept as {str(files[0])!r}" if files else "loosen the budget, or change the recipe"
         raise BudgetMissedError(f"the budget is missed: {'; '.join(report.missed)}", result=result, hint=kept)
@@ -195,16 +224,33 @@ def _unique(found: Sequence[Warned]) -> list[Warned]:
     return list(dict.fromkeys(found))
 
 
+class _Recorded:
+    """Warnings of ours that were raised so far."""
+
+    def __init__(self, caught: Sequence[warnings.WarningMessage]) -> None:
+        self._caught = caught
+
+    @property
+    def ours(self) -> list[Warned]:
+        """Those that the report lists."""
+        return self._of(NncompWarning, RecomputedWarning)
+
+    @property
+    def notices(self) -> list[Warned]:
+        """Those that are shown, and say nothing of the result."""
+        return self._of(RecomputedWarning, ())
+
+    def _of(self, kind: type[NncompWarning], other: type[NncompWarning] | tuple[()]) -> list[Warned]:
+        found = [one.message for one in self._caught if not isinstance(one.message, other)]
+        return [Warned(one.code, one.message) for one in found if isinstance(one, kind)]
+
+
 @contextlib.contextmanager
-def _recorded() -> Iterator[list[Warned]]:
+def _recorded() -> Iterator[_Recorded]:
     """Collect warnings of ours that are raised inside; others are shown as always, afterwards."""
-    found: list[Warned] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NncompWarning)
-        yield found
-        found += [
-            Warned(one.message.code, one.message.message) for one in caught if isinstance(one.message, NncompWarning)
-        ]
+        yield _Recorded(caught)
     for one in caught:
         if not isinstance(one.message, NncompWarning):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 
-from nncomp.ir import Graph, Tensor
+from nncomp.ir import Graph
 from nncomp.onnx_io import graph_from_proto, graph_to_proto
-from nncomp.onnx_io.tensors import tensor_to_proto
-from nncomp.text import digest
-
-_DIGEST_FROM = 64  # bytes; smaller tensors enter the digest as they are
-
-
-def model_digest(graph: Graph) -> str:
-    """Return the SHA-256 of all that the model holds, weights included, wherever a file keeps them."""
-
-    def by_digest(tensor: Tensor, name: str) -> TensorProto:
-        if tensor.nbytes < _DIGEST_FROM:
-            return tensor_to_proto(tensor, name)
-        proto = TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
-        proto.raw_data = bytes.fromhex(digest(tensor))
-        return proto
-
-    message = graph_to_proto(graph, write_tensor=by_digest)
-    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
 
 
 def model_files(path: Path) -> list[Path]:

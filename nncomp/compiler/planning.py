@@ -9,8 +9,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from nncomp import __version__
+from nncomp.cache import Cache
+from nncomp.checkpoint import Checkpoint
 from nncomp.compiler.datasets import Datasets, data_options, open_datasets
-from nncomp.compiler.loading import freeze_defaults, model_digest, model_files, total_bytes
+from nncomp.compiler.loading import freeze_defaults, model_files, total_bytes
 from nncomp.compiler.outputs import check_output
 from nncomp.compiler.request import CompilePlan, CompileRequest, PlannedPass
 from nncomp.errors import ModelError, NncompError, RecipeError, UnsupportedError, UsageError
@@ -21,8 +23,9 @@ from nncomp.passes import Context, Pass
 from nncomp.plugins import Registry
 from nncomp.recipe import Budget, Lock, Recipe, build_passes, full_spec, load_recipe
 from nncomp.report import Warned
-from nncomp.runtime import Feeds, random_feeds
+from nncomp.runtime import Feeds, random_feeds, runtime_version
 from nncomp.targets import Target
+from nncomp.text import model_digest
 from nncomp.verify import verify
 
 DEFAULT_TARGET: Final = "ort"
@@ -60,15 +63,28 @@ class Prepared:
     feeds_skipped: str
     warnings: list[Warned] = field(default_factory=list)
 
-    @property
-    def context(self) -> Context:
-        """A fresh context for the passes and the target."""
+    def checkpoint(self) -> Checkpoint | None:
+        """Return where it is kept how far the work is; None when nothing is written at all."""
+        out = self.request.out
+        if out is None:
+            return None
+        data = self.data.calibration
+        basis = [
+            __version__, runtime_version(), self.digest, self.recipe.freeze, self.recipe.seed, self.target.name,
+            data.fingerprint() if data is not None else "", data_options(self.request, self.recipe).model_dump_json(),
+            self.recipe.gate.model_dump(), self.request.keep_going, self.origins(),
+        ]  # fmt: skip
+        return Checkpoint(Path(f"{out.resolve()}.checkpoint"), basis, resume=self.request.resume)
+
+    def context(self, cache: Cache | None = None) -> Context:
+        """Return a fresh context for the passes and the target."""
         return Context(
             ops=self.registry.ops,
             target=self.target.capabilities,
             data=self.data.calibration,
             seed=self.recipe.seed,
             threads=self.request.threads,
+            cache=cache,
             progress=self.request.progress,
         )
 
@@ -84,7 +100,7 @@ class Prepared:
                 for step in self.passes
             ),
             gate=self.recipe.gate.enabled,
-            findings=tuple(self.target.check(self.original, self.context)) if check else (),
+            findings=tuple(self.target.check(self.original, self.context())) if check else (),
             warnings=tuple(self.warnings),
         )
 
@@ -92,11 +108,15 @@ class Prepared:
         """Return the passes with all their options."""
         return tuple(full_spec(step) for step in self.passes)
 
-    def lock(self) -> Recipe:
-        """Return the exact recipe: every option, every version, no path and no date; the same for the same input."""
+    def origins(self) -> dict[str, str]:
+        """Return the version of what provides each plugin that is used."""
         used = {self.registry.owner("pass", step.name) for step in self.passes}
         used.add(self.registry.owner("target", self.target.name))
         origins = {state.name: state.origin for state in self.registry.plugins}
+        return {name: origins.get(name, "") for name in sorted(used) if name}
+
+    def lock(self) -> Recipe:
+        """Return the exact recipe: every option, every version, no path and no date; the same for the same input."""
         data, options = self.data.calibration, data_options(self.request, self.recipe)
         return self.recipe.model_copy(
             update={
@@ -105,7 +125,7 @@ class Prepared:
                 "data": options.model_copy(update={"path": ""}),
                 "lock": Lock(
                     nncomp=__version__,
-                    plugins={name: origins.get(name, "") for name in sorted(used) if name},
+                    plugins=self.origins(),
                     model=self.digest,
                     data=data.fingerprint() if data is not None else "",
                 ),

@@ -48,6 +48,8 @@ class CompileRequest:
         dry_run: Only plan.
         keep_going: Roll back a pass that fails and go on.
         strict: Refuse a result that comes with warnings.
+        cache: Folder of what earlier compilations found out, such as calibration; None keeps nothing.
+        resume: Go on where an earlier run of the same, which was stopped, left a checkpoint beside ``out``.
         progress: Where long work reports.
     """
 
@@ -74,6 +76,8 @@ class CompileRequest:
     dry_run: bool = False
     keep_going: bool = False
     strict: bool = False
+    cache: Path | None = None
+    resume: bool = False
     progress: Progress = field(default_factory=Silence)
 
 
@@ -114,6 +118,7 @@ class CompileResult:
         artifact: What the target built; None for a dry run.
         files: What was written, the model first.
         lock: The exact recipe, as TOML.
+        notices: What cost time and changed nothing, such as a damaged cache; no part of the report.
     """
 
     plan: CompilePlan
@@ -121,6 +126,7 @@ class CompileResult:
     artifact: Artifact | None = None
     files: tuple[Path, ...] = ()
     lock: str = ""
+    notices: tuple[Warned, ...] = ()
 
 
 class BudgetMissedError(GateError):

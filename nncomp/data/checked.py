@@ -52,6 +52,7 @@ class Checked(DataSource):
                 hint="leave batch out",
             )
         self._counts: Counter[str] = Counter()
+        self._fingerprint: str | None = None
 
     @property
     def source(self) -> DataSource:
@@ -63,6 +64,11 @@ class Checked(DataSource):
         """Number of samples that are looked at."""
         known = self._source.size
         return known if known is None or self._limit is None else min(known, self._limit)
+
+    @property
+    def batch(self) -> int:
+        """Samples in one run, for models that leave that free."""
+        return self._batch
 
     @property
     def label(self) -> str:
@@ -94,8 +100,10 @@ class Checked(DataSource):
 
     def fingerprint(self) -> str:
         """Return the source's digest with the limit; the batch does not enter, for statistics do not depend on it."""
-        digest = self._source.fingerprint()
-        return digest and Fingerprint("checked", digest, str(self._limit)).digest()
+        if self._fingerprint is None:
+            digest = self._source.fingerprint()
+            self._fingerprint = digest and Fingerprint("checked", digest, str(self._limit)).digest()
+        return self._fingerprint
 
     def __iter__(self) -> Iterator[Feeds]:
         for _, feeds in self.numbered():

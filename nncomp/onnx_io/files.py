@@ -45,16 +45,24 @@ def load(path: str | os.PathLike[str]) -> Graph:
         ModelError: the file is not a valid ONNX model.
     """
     path = Path(path)
-    data = _read(path)
-    files = ExternalFiles(path)
+    message = read_model(path)
     try:
-        return graph_from_proto(_parse(data, path), files)
+        return graph_from_proto(message, ExternalFiles(path))
     except ModelError as error:
         if not error.where.file:
             error.where = Where(
                 file=str(path), graph=error.where.graph, node=error.where.node, tensor=error.where.tensor
             )
         raise
+
+
+def read_model(path: Path) -> ModelProto:
+    """Read a model file as a message.
+
+    Raises:
+        ModelError: the file cannot be read or is none (NNC-M001 to NNC-M007).
+    """
+    return _parse(_read(path), path)
 
 
 def save(graph: Graph, path: str | os.PathLike[str], *, protobuf_limit: int = PROTOBUF_LIMIT) -> tuple[Path, ...]:

@@ -1,13 +1,15 @@
 """Streaming statistics of what a graph computes on calibration data."""
 
 from nncomp.statistics.accumulators import BINS, Histogram, Range
-from nncomp.statistics.collect import Accumulator, Executor, Threads, collect
+from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, collect
 from nncomp.statistics.layerwise import LayerWalk, collect_moments, spread
 from nncomp.statistics.moments import Moments, MomentSums
+from nncomp.statistics.observe import observe
 
 __all__ = [
     "BINS",
     "Accumulator",
+    "Begun",
     "Executor",
     "Histogram",
     "LayerWalk",
@@ -17,5 +19,6 @@ __all__ = [
     "Threads",
     "collect",
     "collect_moments",
+    "observe",
     "spread",
 ]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final, Protocol, Self, TypeVar
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from nncomp.errors import DataError
 from nncomp.ir import Graph
@@ -70,6 +70,21 @@ class Threads:
                     future.cancel()
 
 
+@dataclass
+class Begun(Generic[A]):
+    """A collection that is under way: what it has so far, and of which shards; with that it can be gone on with.
+
+    Attributes:
+        found: One accumulator a value.
+        shards: Numbers of the shards that are in it.
+        samples: How many samples they held.
+    """
+
+    found: dict[str, A]
+    shards: set[int] = field(default_factory=set)
+    samples: int = 0
+
+
 def collect(
     graph: Graph,
     data: Iterable[Feeds],
@@ -79,6 +94,8 @@ def collect(
     executor: Executor | None = None,
     progress: Progress | None = None,
     total: int | None = None,
+    begun: Begun[A] | None = None,
+    merged: Callable[[], None] = lambda: None,
 ) -> Mapping[str, A]:
     """Return one accumulator a value, fed with all samples.
 
@@ -90,6 +107,8 @@ def collect(
         executor: Where samples run; default: one thread.
         progress: Told after each sample.
         total: Number of samples, if known.
+        begun: What an earlier collection of the same had when it was stopped; grows as this one goes on.
+        merged: Called each time that ``begun`` has grown.
 
     Raises:
         DataError: there is no sample (NNC-D004).
@@ -99,29 +118,40 @@ def collect(
     computed = [name for name in names if name not in inputs]
     defaults = {name: tensor.numpy() for name, tensor in inputs.items() if tensor is not None and name in names}
     session = Session(graph, outputs=computed, optimize=True, frugal=True) if computed else None
-    result = {name: make(name) for name in names}
+    begun = begun if begun is not None else Begun({name: make(name) for name in names})
     progress = progress or Silence()
 
-    def run(shard: Sequence[Feeds]) -> tuple[int, dict[str, A]]:
+    def run(shard: _Shard) -> tuple[_Shard, dict[str, A]]:
         found = {name: make(name) for name in names}
-        for feeds in shard:
+        for feeds in shard.samples:
             seen = defaults | dict(feeds) | (session.run(feeds) if session is not None else {})
             for name, accumulator in found.items():
                 accumulator.update(seen.pop(name))
-        return len(shard), found
+        return shard, found
 
-    count = 0
-    for size, found in (executor or Threads()).imap_unordered(run, _shards(data)):
+    shards = (shard for shard in _shards(data) if shard.number not in begun.shards)
+    for shard, found in (executor or Threads()).imap_unordered(run, shards):
         for name, accumulator in found.items():
-            result[name].merge(accumulator)
-        count += size
-        progress.step("calibration", count, total)
-    if count == 0:
+            begun.found[name].merge(accumulator)
+        begun.shards.add(shard.number)
+        begun.samples += len(shard.samples)
+        merged()
+        progress.step("calibration", begun.samples, total)
+    if begun.samples == 0:
         raise DataError("the calibration data holds no sample", code="NNC-D004")
-    return result
+    return begun.found
 
 
-def _shards(data: Iterable[Feeds]) -> Iterator[list[Feeds]]:
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    number: int
+    samples: Sequence[Feeds]
+
+
+def _shards(data: Iterable[Feeds]) -> Iterator[_Shard]:
     samples = iter(data)
-    while shard := list(islice(samples, _SHARD)):
-        yield shard
+    for number in count():
+        shard = list(islice(samples, _SHARD))
+        if not shard:
+            return
+        yield _Shard(number, shard)

@@ -1,6 +1,6 @@
 """ONNX's own text syntax: graphs as people, tests and diffs read them."""
 
-from nncomp.text.digest import digest, short_digest, summary, value_range
+from nncomp.text.digest import digest, model_digest, short_digest, summary, value_range
 from nncomp.text.lexer import has_header, tokens
 from nncomp.text.parser import Fill, parse_graph
 from nncomp.text.printer import attribute_text, constants_of, inexpressible, op_line, print_graph
@@ -12,6 +12,7 @@ __all__ = [
     "digest",
     "has_header",
     "inexpressible",
+    "model_digest",
     "op_line",
     "parse_graph",
     "print_graph",

@@ -1,4 +1,4 @@
-"""What is said of a tensor that is too large to show: a digest of its data and the range of its numbers."""
+"""Digests of tensors and of whole models, and the range of a tensor's numbers, for what is too large to show."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from onnx import SparseTensorProto
+from onnx import SparseTensorProto, TensorProto
 
-from nncomp.ir import DataType, Tensor
-from nncomp.onnx_io.tensors import SparseConstant
+from nncomp.ir import DataType, Graph, Tensor
+from nncomp.onnx_io import graph_to_proto
+from nncomp.onnx_io.tensors import SparseConstant, tensor_to_proto
 
 _DIGITS: Final = 12
+_DIGEST_FROM: Final = 64  # bytes; smaller tensors enter a model's digest as they are
 _NATIVE_KINDS: Final = "fiub"
 _UNORDERED: Final = (DataType.STRING, DataType.COMPLEX64, DataType.COMPLEX128)
 
@@ -20,6 +22,20 @@ _UNORDERED: Final = (DataType.STRING, DataType.COMPLEX64, DataType.COMPLEX128)
 def digest(tensor: Tensor) -> str:
     """Return the SHA-256 of the data (little-endian, sub-byte types packed), in hex; type and shape do not enter."""
     return hashlib.sha256(_bytes(tensor)).hexdigest()
+
+
+def model_digest(graph: Graph) -> str:
+    """Return the SHA-256 of all that the model holds, weights included, wherever a file keeps them."""
+
+    def by_digest(tensor: Tensor, name: str) -> TensorProto:
+        if tensor.nbytes < _DIGEST_FROM:
+            return tensor_to_proto(tensor, name)
+        proto = TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
+        proto.raw_data = bytes.fromhex(digest(tensor))
+        return proto
+
+    message = graph_to_proto(graph, write_tensor=by_digest)
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
 
 
 def short_digest(tensor: Tensor) -> str:

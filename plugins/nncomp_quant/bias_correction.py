@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +22,7 @@ import numpy.typing as npt
 from nncomp.ir import Graph, Op, Value
 from nncomp.ops import OpTable
 from nncomp.passes import Context
-from nncomp.statistics import Threads, collect
+from nncomp.statistics import observe
 from nncomp_quant.plan import QuantPlan
 from nncomp_quant.scales import QuantParams
 from nncomp_quant.weights import WeightQuantizer
@@ -79,13 +78,7 @@ def correct_biases(
         copy = mapping[op]
         assert isinstance(copy, Op)
         errors[op] = _add_error_branch(twin, copy, params[plan.leader(_data(op))], weights, ctx.ops)
-    found = collect(
-        twin,
-        islice(iter(ctx.data), samples),
-        list(errors.values()),
-        lambda name: MeanVector(),
-        executor=Threads(ctx.threads),
-    )
+    found = observe(twin, ctx, list(errors.values()), lambda name: MeanVector(), samples=samples)
     for op, name in errors.items():
         _shift_bias(graph, op, found[name].mean(), ctx.ops)
     return len(layers)

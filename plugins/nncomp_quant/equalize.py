@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from nncomp.errors import DataError, UnsupportedError
 from nncomp.ir import Graph, Op, Value
 from nncomp.ops import OpTable
 from nncomp.passes import Context, Effect, Pass, option
-from nncomp.statistics import Threads, collect
+from nncomp.statistics import observe
 from nncomp_quant.channels import ChannelClass, channel_classes
 
 Factors = npt.NDArray[np.float64]
@@ -81,13 +80,7 @@ class Equalize(Pass):
                 "equalize: channel ranges need calibration data", code="NNC-D006", hint="give --data, as for quantize"
             )
         names = [value.name for one in classes for value in _deciding(one, graph)]
-        peaks = collect(
-            graph,
-            islice(iter(ctx.data), self.samples),
-            names,
-            lambda name: ChannelPeak(),
-            executor=Threads(ctx.threads),
-        )
+        peaks = observe(graph, ctx, names, lambda name: ChannelPeak(), samples=self.samples)
         inputs: dict[Op, Factors] = {}
         outputs: dict[Op, Factors] = {}
         for one in classes:

@@ -13,7 +13,7 @@ from nncomp.ir import Graph, Op, Value
 from nncomp.opset import convert_opset
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.selectors import select
-from nncomp.statistics import Histogram, Range, Threads, collect
+from nncomp.statistics import Histogram, Range, observe
 from nncomp.targets import Int8Support
 from nncomp_quant.bias_correction import correct_biases
 from nncomp_quant.dynamic import insert_dynamic
@@ -102,14 +102,8 @@ class Quantize(Pass):
                 hint="give --data with a folder of images, an .npz, or module:function",
             )
         leaders = [value for value in plan.scaled if value not in plan.follows]
-        seen: Mapping[str, Range | Histogram] = collect(
-            graph,
-            ctx.data,
-            [value.name for value in leaders],
-            self._accumulator,
-            executor=Threads(ctx.threads),
-            progress=ctx.progress,
-            total=ctx.data.size,
+        seen: Mapping[str, Range | Histogram] = observe(
+            graph, ctx, [value.name for value in leaders], self._accumulator
         )
         params = {}
         for value in leaders:
