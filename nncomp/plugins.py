@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import pluggy
@@ -21,7 +22,7 @@ from nncomp import hookspecs
 from nncomp.errors import NncompError, NncompWarning, PluginError, RecipeError
 from nncomp.hookspecs import API_VERSION
 from nncomp.ops import OpSemantics, OpTable, builtin_table
-from nncomp.passes import Pass
+from nncomp.passes import Pass, parse_spec
 from nncomp.targets import Target
 
 GROUP: Final = "nncomp"
@@ -104,13 +105,14 @@ class Registry:
         """
         return self._lookup(self.passes, "pass", name)
 
-    def target(self, name: str) -> Target:
-        """Return the target called ``name``.
+    def target(self, spec: str, options: Mapping[str, object] = MappingProxyType({})) -> Target:
+        """Return the target that ``spec`` names, as ``name`` or ``name{option=value, ...}``, with more ``options``.
 
         Raises:
-            RecipeError: nobody provides it (NNC-R010).
+            RecipeError: nobody provides it, or it has no such option (NNC-R010).
         """
-        return self._lookup(self.targets, "target", name)()
+        name, given = parse_spec(spec)
+        return self._lookup(self.targets, "target", name).from_options({**given, **options})
 
     def recipe_path(self, name: str) -> Path:
         """Return the recipe called ``name``.

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from nncomp.errors import RecipeError
 from nncomp.ir import DataType
 
 if TYPE_CHECKING:
@@ -153,6 +154,23 @@ class Measurement:
     threads: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table for people.
+
+    Attributes:
+        title: above it.
+        columns: heads.
+        rows: cells.
+        right: columns of numbers.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: tuple[int, ...] = ()
+
+
 class Artifact(ABC):
     """What a target built from a graph."""
 
@@ -172,6 +190,10 @@ class Artifact(ABC):
     def report(self) -> dict[str, Any]:
         """Return what the target found out while building, JSON-able."""
 
+    def tables(self) -> tuple[TextTable, ...]:
+        """Return tables of it that ``nncomp compile`` shows; none by default."""
+        return ()
+
 
 class Target(ABC):
     """A backend.
@@ -181,12 +203,30 @@ class Target(ABC):
         summary: one line for ``nncomp targets``.
         capabilities: plain data.
         default_recipe: name of the recipe that ``compile`` takes when none is given.
+        prices: True for a cost model: its artifact is a price and no program, so that nothing need be written.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     capabilities: ClassVar[Capabilities]
     default_recipe: ClassVar[str]
+    prices: ClassVar[bool] = False
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, object]) -> Self:
+        """Return the target with its options set, as in ``-t 'sparse{hw="eie"}'``.
+
+        Raises:
+            RecipeError: it has no such option (NNC-R010).
+        """
+        for name in options:
+            raise RecipeError(f"target {cls.name!r} has no option {name!r}", hint="it takes no options")
+        return cls()
+
+    @property
+    def spec(self) -> str:
+        """The target as a recipe writes it, with the options that are not at their defaults."""
+        return self.name
 
     @abstractmethod
     def missing(self) -> str:

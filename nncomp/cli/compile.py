@@ -26,6 +26,10 @@ TargetName = Annotated[
 RecipeName = Annotated[
     str, typer.Option("--recipe", "-r", metavar="FILE|NAME", help="What to do (default: the target's own recipe).")
 ]
+Hardware = Annotated[
+    str, typer.Option("--hw", metavar="NAME|FILE", help="For a target that describes machines: which one.")
+]
+Compare = Annotated[bool, typer.Option("--compare", help="For a target that prices: the dense baseline beside it.")]
 PassSpecs = Annotated[
     list[str] | None,
     typer.Option(
@@ -92,6 +96,8 @@ def compile_(
     *,
     out: Out = None,
     target: TargetName = "",
+    hw: Hardware = "",
+    compare: Compare = False,
     recipe: RecipeName = "",
     pass_: PassSpecs = None,
     data: Data = "",
@@ -125,13 +131,16 @@ def compile_(
     from nncomp.compiler import CompileRequest
     from nncomp.errors import UsageError
 
-    if out is None and not dry_run:
+    registry = load_registry(plugin)
+    if out is None and not dry_run and not _prices(target, registry):
         raise UsageError("where to? -o is missing", hint="-o FOLDER, or --dry-run for the plan alone")
+    options: dict[str, object] = ({"hw": hw} if hw else {}) | ({"compare": True} if compare else {})
     limits = {"max_drop": max_drop, "min_sqnr_db": min_sqnr}
     request = CompileRequest(
         model=model,
         out=out,
         target=target,
+        target_options=options,
         recipe=recipe or None,
         passes=tuple(pass_ or ()),
         data=data or None,
@@ -152,7 +161,15 @@ def compile_(
         resume=resume,
     )
     with shown_log(verbose=verbose):
-        run_and_show(request, load_registry(plugin), json=json, explain=explain)
+        run_and_show(request, registry, json=json, explain=explain)
+
+
+def _prices(target: str, registry: Registry) -> bool:
+    """True for a target that only prices: an unknown name is somebody else's to refuse."""
+    from nncomp.passes import parse_spec
+
+    found = registry.targets.get(parse_spec(target)[0])
+    return found is not None and found.prices
 
 
 def run_and_show(request: CompileRequest, registry: Registry, *, json: bool, explain: bool = False) -> CompileResult:
@@ -200,4 +217,5 @@ def _show(
     elif result.report is None:
         show_plan(result.plan)
     else:
-        show_report(result.report, result.files, explain=explain)
+        tables = () if result.artifact is None else result.artifact.tables()
+        show_report(result.report, result.files, explain=explain, tables=tables)

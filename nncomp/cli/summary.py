@@ -11,17 +11,21 @@ from nncomp.cli.tables import bytes_text, count_text, decibel_text, ratio_text, 
 from nncomp.compiler import CompilePlan
 from nncomp.pipeline import PassRecord
 from nncomp.report import Accuracy, ModelFacts, NoteGroup, Report, grouped
+from nncomp.targets import TextTable
 
 _MAX_ISLANDS: Final = 8
 _SHORT_SPEC: Final = 60
 
 
-def show_report(report: Report, files: Sequence[Path], *, explain: bool) -> None:
+def show_report(report: Report, files: Sequence[Path], *, explain: bool, tables: Sequence[TextTable] = ()) -> None:
     """Print what a compilation did."""
     _show_before_after(report)
     _show_passes(report)
     if explain:
         _show_notes(report.passes)
+    for shown in tables:
+        show_table(shown.title, shown.columns, shown.rows, right=shown.right)
+        say()
     for line in (*_accuracy_lines(report), *_target_lines(report)):
         say(line)
     if report.resources is not None:

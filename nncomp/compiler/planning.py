@@ -19,7 +19,7 @@ from nncomp.errors import ModelError, NncompError, RecipeError, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.ir import Graph
 from nncomp.onnx_io import load
-from nncomp.passes import Context, Pass
+from nncomp.passes import Context, Pass, parse_spec
 from nncomp.plugins import Registry
 from nncomp.recipe import Budget, Lock, Recipe, build_passes, full_spec, load_recipe
 from nncomp.report import Warned
@@ -93,7 +93,7 @@ class Prepared:
         return CompilePlan(
             model=self.name,
             digest=self.digest,
-            target=self.target.name,
+            target=self.target.spec,
             seed=self.recipe.seed,
             passes=tuple(
                 PlannedPass(full_spec(step), step.effect.value, self.registry.owner("pass", step.name))
@@ -120,7 +120,7 @@ class Prepared:
         data, options = self.data.calibration, data_options(self.request, self.recipe)
         return self.recipe.model_copy(
             update={
-                "target": self.target.name,
+                "target": self.target.spec,
                 "passes": self.lock_passes(),
                 "data": options.model_copy(update={"path": ""}),
                 "lock": Lock(
@@ -140,7 +140,7 @@ def prepare(request: CompileRequest, registry: Registry) -> Prepared:
         NncompError: whatever is wrong with the request, the recipe, the model or the data.
     """
     recipe = _followed(request, registry)
-    target = registry.target(recipe.target)
+    target = registry.target(recipe.target, request.target_options)
     if target.missing():
         raise UnsupportedError(f"target {target.name!r} lacks its library", code="NNC-T001", hint=target.missing())
     passes = build_passes(recipe, registry, target.capabilities)
@@ -168,12 +168,14 @@ def prepare(request: CompileRequest, registry: Registry) -> Prepared:
 def _followed(request: CompileRequest, registry: Registry) -> Recipe:
     recipe = _given_recipe(request, registry)
     name = request.target or (recipe.target if recipe else "") or DEFAULT_TARGET
+    if recipe is not None and parse_spec(recipe.target)[0] == name:
+        name = recipe.target  # with the options that the recipe gives it
     if recipe is None:
         default = registry.target(name).default_recipe
         if not default:
             raise UsageError(f"target {name!r} has no recipe of its own", hint="give -r RECIPE or -p PASS")
         recipe = load_recipe(registry.recipe_path(default))
-    if recipe.target and recipe.target != name:
+    if recipe.target and parse_spec(recipe.target)[0] != parse_spec(name)[0]:
         raise RecipeError(
             f"the recipe is for target {recipe.target!r}, asked for is {name!r}",
             code="NNC-R012",

@@ -26,7 +26,8 @@ class CompileRequest:
     Attributes:
         model: A file, or a graph, which stays as it is.
         out: Folder for the results; None writes nothing.
-        target: Name; default: the recipe's, else ``ort``.
+        target: Name, or ``name{option=value, ...}``; default: the recipe's, else ``ort``.
+        target_options: More options of the target.
         recipe: A recipe, its file, or the name of one that a plugin provides; default: the target's default.
         passes: Pass specs instead of a recipe.
         data: Calibration data: a source, or what ``--data`` takes.
@@ -56,6 +57,7 @@ class CompileRequest:
     model: Path | Graph
     out: Path | None = None
     target: str = ""
+    target_options: Mapping[str, object] = field(default_factory=dict)
     recipe: Recipe | Path | str | None = None
     passes: tuple[str, ...] = ()
     data: DataSource | str | None = None

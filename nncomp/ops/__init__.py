@@ -15,6 +15,7 @@ from nncomp.ops.accessors import (
 )
 from nncomp.ops.builtin import builtin_table
 from nncomp.ops.matrix import MatrixView
+from nncomp.ops.nests import LoopNest, NestRule
 from nncomp.ops.semantics import AxesRule, Cost, CostRule, Infer, OpSemantics, QuantRole, QuantRule, Role, Scaling, rows
 from nncomp.ops.table import NO_ROW, OpTable
 
@@ -25,7 +26,9 @@ __all__ = [
     "Cost",
     "CostRule",
     "Infer",
+    "LoopNest",
     "MatrixView",
+    "NestRule",
     "OpSemantics",
     "OpTable",
     "QuantRole",

@@ -7,6 +7,8 @@ import math
 from nncomp.ir import Op
 from nncomp.ops.counting import SOFTMAX_STEPS, Counted, per_output, shape, unpriced
 from nncomp.ops.inference import attention_type, like_input, packed_attention_type
+from nncomp.ops.nest_rules import scores_nests
+from nncomp.ops.nests import LoopNest, NestRule
 from nncomp.ops.roles import ELEMENTWISE, sensitive
 from nncomp.ops.semantics import CostRule, OpSemantics, rows
 
@@ -28,18 +30,31 @@ def _past(op: Op, slot: int, axis: int) -> int | None:
     return None if dims is None or len(dims) <= axis else dims[axis]
 
 
-def _attention(op: Op) -> Counted:
-    """Count ONNX's Attention: operands (batch, heads, positions, head size), or (batch, positions, hidden)."""
+def _attention_nests(op: Op) -> tuple[LoopNest, ...] | None:
+    """Read ONNX's Attention: operands (batch, heads, positions, head size), or (batch, positions, hidden)."""
     query, key, value, past = shape(op.input(0)), shape(op.input(1)), shape(op.input(2)), _past(op, 4, 2)
     if query is None or key is None or value is None or past is None or not len(query) == len(key) == len(value):
         return None
     if len(query) == 4:
-        return scores_cost(query[0], query[1], query[2], key[2] + past, query[3] + value[3])
+        return scores_nests(query[0], query[1], query[2], key[2] + past, depth=query[3], values=value[3])
     heads, kv_heads = op.attr("q_num_heads", 0), op.attr("kv_num_heads", 0)
     if len(query) != 3 or not heads or not kv_heads:
         return None
-    depth = query[2] // heads + value[2] // kv_heads
-    return scores_cost(query[0], heads, query[1], key[1] + past, depth)
+    depth, values = query[2] // heads, value[2] // kv_heads
+    return scores_nests(query[0], heads, query[1], key[1] + past, depth=depth, values=values)
+
+
+def _counted(nests: NestRule) -> CostRule:
+    """Return the cost of a pair of nests with a softmax between them."""
+
+    def count(op: Op) -> Counted:
+        found = nests(op)
+        if found is None:
+            return None
+        scores = found[0].batch * found[0].groups * found[0].outputs
+        return sum(nest.macs for nest in found), scores * SOFTMAX_STEPS
+
+    return count
 
 
 def packed_attention_cost(past: int) -> CostRule:
@@ -64,15 +79,16 @@ def packed_attention_cost(past: int) -> CostRule:
     return count
 
 
-def _multi_head(op: Op) -> Counted:
-    """Count com.microsoft's MultiHeadAttention on operands (batch, positions, hidden); packed ones are not priced."""
+def _multi_head_nests(op: Op) -> tuple[LoopNest, ...] | None:
+    """Read com.microsoft's MultiHeadAttention on operands (batch, positions, hidden); packed ones are not priced."""
     query, key, value, past = shape(op.input(0)), shape(op.input(1)), shape(op.input(2)), _past(op, 6, 2)
     heads = op.attr("num_heads", 0)
     if query is None or key is None or value is None or past is None or not heads:
         return None
     if not len(query) == len(key) == len(value) == 3:
         return None
-    return scores_cost(query[0], heads, query[1], key[1] + past, (query[2] + value[2]) // heads)
+    depth, values = query[2] // heads, value[2] // heads
+    return scores_nests(query[0], heads, query[1], key[1] + past, depth=depth, values=values)
 
 
 def _linear_attention(op: Op) -> Counted:
@@ -94,7 +110,7 @@ _SOFTMAX = sensitive("holds a softmax and products of activations", data=(0, 1, 
 _STATEFUL = sensitive("its state carries rounding errors along the sequence", data=(0, 1, 2))
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Attention", cost=_attention, quant=_SOFTMAX),
+    *rows("Attention", cost=_counted(_attention_nests), quant=_SOFTMAX, nest=_attention_nests),
     *rows("LinearAttention", cost=_linear_attention, quant=_STATEFUL),
     *rows("RotaryEmbedding", cost=per_output(ROTARY_STEPS), quant=ELEMENTWISE),
     *rows(
@@ -115,8 +131,9 @@ ROWS: tuple[OpSemantics, ...] = (
         "MultiHeadAttention",
         domain="com.microsoft",
         infer=attention_type,
-        cost=_multi_head,
+        cost=_counted(_multi_head_nests),
         quant=_SOFTMAX,
+        nest=_multi_head_nests,
     ),
     # How many positions these attend to is an input (lengths, page tables), so nothing is counted.
     *rows(

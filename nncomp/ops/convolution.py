@@ -12,6 +12,7 @@ from nncomp.ops.counting import Counted, shape, size
 from nncomp.ops.inference import convolved
 from nncomp.ops.labels.spatial import convolution, transposed_convolution
 from nncomp.ops.matrix import conv_view
+from nncomp.ops.nest_rules import convolution_nest, transposed_nest
 from nncomp.ops.roles import sensitive
 from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, Scaling, rows
 
@@ -75,13 +76,22 @@ _FUSED = QuantRole(Role.COMPUTE, data=(0, 3), weight=1, weight_axis=output_chann
 _STATEFUL = sensitive("its state carries rounding errors along the sequence")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Conv", axes=convolution, cost=convolution_cost(), quant=_CONV, scaling=Scaling.LINEAR, matrix=conv_view),
+    *rows(
+        "Conv",
+        axes=convolution,
+        cost=convolution_cost(),
+        quant=_CONV,
+        scaling=Scaling.LINEAR,
+        matrix=conv_view,
+        nest=convolution_nest(),
+    ),
     *rows(
         "ConvTranspose",
         axes=transposed_convolution,
         cost=transposed_cost(bias=2),
         quant=QuantRole(Role.COMPUTE, weight=1, weight_axis=transposed_output_channels, bias=2),
         matrix=conv_view,
+        nest=transposed_nest,
     ),
     *rows(
         "DeformConv",
@@ -90,8 +100,14 @@ ROWS: tuple[OpSemantics, ...] = (
     ),
     *rows("CausalConvWithState", cost=convolution_cost(), quant=_STATEFUL),
     *rows("CausalConvWithState", domain="com.microsoft", cost=convolution_cost(), quant=_STATEFUL),
-    *rows("FusedConv", domain="com.microsoft", infer=convolved(), cost=convolution_cost(), quant=_FUSED),
-    *rows("NhwcFusedConv", domain="com.microsoft", infer=convolved(), cost=convolution_cost(), quant=_FUSED),
+    *rows(
+        "FusedConv NhwcFusedConv",
+        domain="com.microsoft",
+        infer=convolved(),
+        cost=convolution_cost(),
+        quant=_FUSED,
+        nest=convolution_nest(),
+    ),
     *rows("NhwcConv", domain="com.microsoft", cost=convolution_cost(), quant=_CONV),
     *rows(
         "ConvTransposeWithDynamicPads",

@@ -8,6 +8,7 @@ from nncomp.ops.einsum import einsum_cost, einsum_role
 from nncomp.ops.inference import gemm_type, matmul_type
 from nncomp.ops.labels.products import gemm, matmul
 from nncomp.ops.matrix import product_view
+from nncomp.ops.nest_rules import einsum_nest, product_nest
 from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, Scaling, rows
 
 
@@ -71,16 +72,39 @@ def _fused_matmul_role(op: Op) -> QuantRole:
 _GEMM = QuantRole(Role.COMPUTE, data=(0, 1), weight=1, weight_axis=gemm_output_channels, bias=2)
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("MatMul", axes=matmul, cost=product_cost(), quant=_matmul_role, matrix=product_view),
-    *rows("Gemm", axes=gemm, cost=product_cost(bias=2), quant=_GEMM, scaling=Scaling.LINEAR, matrix=product_view),
-    *rows("Einsum", cost=einsum_cost, quant=einsum_role),
+    *rows("MatMul", axes=matmul, cost=product_cost(), quant=_matmul_role, matrix=product_view, nest=product_nest()),
+    *rows(
+        "Gemm",
+        axes=gemm,
+        cost=product_cost(bias=2),
+        quant=_GEMM,
+        scaling=Scaling.LINEAR,
+        matrix=product_view,
+        nest=product_nest(),
+    ),
+    *rows("Einsum", cost=einsum_cost, quant=einsum_role, nest=einsum_nest),
     *rows(
         "FusedMatMul TransposeMatMul FusedMatMulActivation",
         domain="com.microsoft",
         infer=matmul_type(),
         cost=product_cost(),
         quant=_fused_matmul_role,
+        nest=product_nest(),
     ),
-    *rows("FusedGemm", domain="com.microsoft", infer=gemm_type(), cost=product_cost(bias=2), quant=_GEMM),
-    *rows("GemmFastGelu", domain="com.microsoft", infer=matmul_type(), cost=product_cost(bias=2), quant=_matmul_role),
+    *rows(
+        "FusedGemm",
+        domain="com.microsoft",
+        infer=gemm_type(),
+        cost=product_cost(bias=2),
+        quant=_GEMM,
+        nest=product_nest(),
+    ),
+    *rows(
+        "GemmFastGelu",
+        domain="com.microsoft",
+        infer=matmul_type(),
+        cost=product_cost(bias=2),
+        quant=_matmul_role,
+        nest=product_nest(),
+    ),
 )

@@ -24,6 +24,7 @@ from nncomp.ops.inference import (
     quantized,
 )
 from nncomp.ops.matmul import product_cost
+from nncomp.ops.nest_rules import convolution_nest, packed_product_nest, product_nest
 from nncomp.ops.pooling import window_cost
 from nncomp.ops.roles import barrier
 from nncomp.ops.semantics import OpSemantics, rows
@@ -52,10 +53,20 @@ def packed_product_cost(op: Op) -> Counted:
 ROWS: tuple[OpSemantics, ...] = (
     *rows("QuantizeLinear DequantizeLinear", quant=_CONVERTS),
     *rows("DynamicQuantizeLinear", cost=per_input(DYNAMIC_STEPS), quant=_CONVERTS),
-    *rows("ConvInteger", cost=convolution_cost(bias=None), quant=_PRODUCT),
-    *rows("QLinearConv", cost=convolution_cost(3, 8), quant=barrier("already quantized", weight=3, bias=8)),
-    *rows("MatMulInteger", cost=product_cost(), quant=_PRODUCT),
-    *rows("QLinearMatMul", cost=product_cost(), quant=barrier("already quantized", weight=3)),
+    *rows("ConvInteger", cost=convolution_cost(bias=None), quant=_PRODUCT, nest=convolution_nest()),
+    *rows(
+        "QLinearConv",
+        cost=convolution_cost(3, 8),
+        quant=barrier("already quantized", weight=3, bias=8),
+        nest=convolution_nest(weight=3),
+    ),
+    *rows("MatMulInteger", cost=product_cost(), quant=_PRODUCT, nest=product_nest()),
+    *rows(
+        "QLinearMatMul",
+        cost=product_cost(),
+        quant=barrier("already quantized", weight=3),
+        nest=product_nest(weight=3),
+    ),
     *rows("QuantizeLinear", domain=_MS, infer=quantized, quant=_CONVERTS),
     *rows("DequantizeLinear", domain=_MS, infer=dequantized, quant=_CONVERTS),
     *rows(
@@ -64,14 +75,16 @@ ROWS: tuple[OpSemantics, ...] = (
         infer=convolved(dtype=7),
         cost=convolution_cost(3, 8),
         quant=barrier("already quantized", weight=3, bias=8),
+        nest=convolution_nest(weight=3),
     ),
-    *rows("MatMulInteger16", domain=_MS, cost=product_cost(), quant=_PRODUCT),
+    *rows("MatMulInteger16", domain=_MS, cost=product_cost(), quant=_PRODUCT, nest=product_nest()),
     *rows(
         "DynamicQuantizeMatMul",
         domain=_MS,
         infer=matmul_type(),
         cost=_dynamic_product,
         quant=barrier("already quantized", weight=1, bias=4),
+        nest=product_nest(),
     ),
     *rows(
         "MatMulIntegerToFloat",
@@ -79,6 +92,7 @@ ROWS: tuple[OpSemantics, ...] = (
         infer=matmul_type(dtype=2),
         cost=product_cost(bias=6),
         quant=barrier("already quantized", weight=1, bias=6),
+        nest=product_nest(),
     ),
     *rows(
         "QGemm",
@@ -86,8 +100,16 @@ ROWS: tuple[OpSemantics, ...] = (
         infer=gemm_type(right=3, dtype=(8, 1)),
         cost=product_cost(bias=6),
         quant=barrier("already quantized", weight=3, bias=6),
+        nest=product_nest(weight=3),
     ),
-    *rows("MatMulNBits MatMulBnb4", domain=_MS, infer=packed_matmul_type, cost=packed_product_cost, quant=_PRODUCT),
+    *rows(
+        "MatMulNBits MatMulBnb4",
+        domain=_MS,
+        infer=packed_matmul_type,
+        cost=packed_product_cost,
+        quant=_PRODUCT,
+        nest=packed_product_nest,
+    ),
     *rows("GatherBlockQuantized", domain=_MS, cost=per_output(1), quant=barrier("already quantized", weight=0)),
     *rows("QLinearAdd QLinearMul", domain=_MS, infer=broadcast_inputs(0, 3), quant=_DONE),
     *rows("QLinearWhere", domain=_MS, infer=broadcast_inputs(1, 4, 0), quant=_DONE),

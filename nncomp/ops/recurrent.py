@@ -9,6 +9,7 @@ import math
 
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, shape
+from nncomp.ops.nest_rules import recurrent_nests
 from nncomp.ops.roles import barrier, sensitive
 from nncomp.ops.semantics import CostRule, OpSemantics, rows
 
@@ -34,9 +35,9 @@ def recurrent_cost(steps: int) -> CostRule:
 _FEEDBACK = sensitive("its state carries rounding errors along the sequence")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("LSTM", cost=recurrent_cost(LSTM_STEPS), quant=_FEEDBACK),
-    *rows("GRU", cost=recurrent_cost(GRU_STEPS), quant=_FEEDBACK),
-    *rows("RNN", cost=recurrent_cost(RNN_STEPS), quant=_FEEDBACK),
+    *rows("LSTM", cost=recurrent_cost(LSTM_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
+    *rows("GRU", cost=recurrent_cost(GRU_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
+    *rows("RNN", cost=recurrent_cost(RNN_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
     *rows(
         "DynamicQuantizeLSTM",
         domain="com.microsoft",

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from nncomp.ir import Graph, Op, Type
 from nncomp.ops.coupling import Coupling
 from nncomp.ops.matrix import MatrixView
+from nncomp.ops.nests import NestRule
 
 
 class Role(StrEnum):
@@ -134,6 +135,7 @@ class OpSemantics:
         quant: Role in quantization, or a rule that tells it from the op; None is a barrier.
         scaling: What a factor per channel does; None says that nothing is known, and channels keep their size.
         matrix: How its weight is a matrix; None for ops that are not linear in one constant operand.
+        nest: The loops of its multiply-accumulates; None for ops that have none, or whose loops nobody wrote down.
         foldable: May be evaluated at compile time when all inputs are constants.
         deterministic: Same inputs, same outputs: two equal ones may be merged. False for random ops.
     """
@@ -150,6 +152,7 @@ class OpSemantics:
     deterministic: bool = True
     scaling: Scaling | None = None
     matrix: MatrixRule | None = None
+    nest: NestRule | None = None
 
 
 def rows(
@@ -166,6 +169,7 @@ def rows(
     deterministic: bool = True,
     scaling: Scaling | None = None,
     matrix: MatrixRule | None = None,
+    nest: NestRule | None = None,
 ) -> tuple[OpSemantics, ...]:
     """Return a row for each operator in ``kinds``, names with spaces between, that mean the same to us."""
     return tuple(
@@ -182,6 +186,7 @@ def rows(
             deterministic=deterministic,
             scaling=scaling,
             matrix=matrix,
+            nest=nest,
         )
         for kind in kinds.split()
     )

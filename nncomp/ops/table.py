@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from nncomp.errors import PluginError
 from nncomp.ir import Graph, Op
 from nncomp.ops.matrix import MatrixView
+from nncomp.ops.nests import LoopNest
 from nncomp.ops.semantics import Cost, OpSemantics, QuantRole, Role
 
 NO_ROW = QuantRole(Role.BARRIER, data=(), reason="no op semantics: nothing is known about this op")
@@ -57,6 +58,11 @@ class OpTable:
         """Return ``op`` as a matrix times rows of its data; None where no constant operand makes it one."""
         row = self.row(op, graph.opsets)
         return None if row is None or row.matrix is None else row.matrix(op, graph)
+
+    def nests(self, op: Op, opsets: Mapping[str, int]) -> tuple[LoopNest, ...] | None:
+        """Return the loop nests of ``op``; None when it has none, or when they are not known."""
+        row = self.row(op, opsets)
+        return None if row is None or row.nest is None else row.nest(op)
 
     def cost(self, op: Op, graph: Graph) -> Cost | None:
         """Return the cost of one run of ``op``; None when a shape that it needs is not static, or it has no row."""

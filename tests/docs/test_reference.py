@@ -25,7 +25,7 @@ from nncomp.targets import Int8Form
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-BUILT_IN = ("cleanup", "fusion", "quant", "ort")
+BUILT_IN = ("cleanup", "fusion", "quant", "ort", "sparse")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,28 @@
+"""How each kind of dataflow works through a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from nncomp_sparse.costing import Costing
+from nncomp_sparse.engines.execution import Engine, Execution
+from nncomp_sparse.engines.nests import run_nest
+from nncomp_sparse.engines.systolic import run_fusion, run_systolic
+from nncomp_sparse.search import Objective
+
+ENGINES: Final[Mapping[str, Engine]] = MappingProxyType({"systolic": run_systolic, "fusion-array": run_fusion})
+"""By kind of dataflow; machines of any other kind tile loops."""
+
+
+def execute(costing: Costing, objective: Objective) -> Execution:
+    """Return what a layer does on its machine.
+
+    Raises:
+        UnsupportedError: no tile of the layer fits a memory (NNC-T002).
+    """
+    return ENGINES.get(costing.machine.dataflow.kind, run_nest)(costing, objective)
+
+
+__all__ = ["ENGINES", "Engine", "Execution", "execute"]

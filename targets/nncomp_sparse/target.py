@@ -1,0 +1,123 @@
+"""Target ``sparse``: nothing runs; a model is priced on a described machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nncomp.errors import DataError, RecipeError, UnsupportedError
+from nncomp.infer import infer_types
+from nncomp.ir import Graph, TensorType
+from nncomp.passes import Context, inline_table
+from nncomp.runtime import RuntimeFailure
+from nncomp.targets import Artifact, Capabilities, Finding, Target
+from nncomp_sparse.activations import Zeros, measure_zeros
+from nncomp_sparse.artifact import PricedArtifact, Pricing
+from nncomp_sparse.hardware import Hardware, load_hardware
+from nncomp_sparse.hardware.schema import plain_error
+from nncomp_sparse.workload import read_workload, watched
+
+DEFAULT_HARDWARE: Final = "eyeriss"
+
+
+class SparseOptions(BaseModel):
+    """Options of the target."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hw: str = Field(DEFAULT_HARDWARE, min_length=1, description="a preset's name, or a TOML file")
+    objective: Literal["cycles", "energy", "edp"] = Field("edp", description="what mappings are chosen by")
+    compare: bool = Field(False, description="price the dense baseline beside it")
+    samples: int = Field(32, ge=1, le=100_000, description="calibration samples whose zeros are counted")
+
+
+class SparseTarget(Target):
+    """A described accelerator, on which zeros and narrow operands have a price."""
+
+    name: ClassVar[str] = "sparse"
+    summary: ClassVar[str] = "price on a described accelerator: cycles, energy, traffic"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        max_ir_version=13, opsets=(1, 26), domains=frozenset({"ai.onnx.ml", "com.microsoft"})
+    )
+    default_recipe: ClassVar[str] = "price"
+    prices: ClassVar[bool] = True
+
+    def __init__(self, options: SparseOptions | None = None) -> None:
+        self.options = options or SparseOptions()
+        self.machine: Hardware = load_hardware(self.options.hw)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, object]) -> Self:
+        """Return the target for a machine.
+
+        Raises:
+            RecipeError: an option is unknown or wrong (NNC-R010).
+            UsageError: there is no such machine, or it is impossible (NNC-R021).
+        """
+        try:
+            return cls(SparseOptions.model_validate(options))
+        except ValidationError as error:
+            hint = f"options: {', '.join(SparseOptions.model_fields)}"
+            raise RecipeError(f"target {cls.name!r}: {plain_error(error)}", hint=hint) from None
+
+    @property
+    def spec(self) -> str:
+        """The target with the options that are not at their defaults."""
+        changed = self.options.model_dump(exclude_defaults=True)
+        return f"{self.name}{inline_table(changed)}" if changed else self.name
+
+    def missing(self) -> str:
+        """Return "": it needs nothing beside nncomp."""
+        return ""
+
+    def check(self, graph: Graph, ctx: Context) -> list[Finding]:
+        """Say what is priced, what has no products, and what cannot be priced."""
+        work = read_workload(_sized(graph, ctx), ctx.ops, {})
+        found = [Finding("ok", layer.name, layer.kind, "priced") for layer in work.layers]
+        for op in work.unpriced:
+            level = "ok" if op.macs == 0 else "float"
+            found.append(Finding(level, op.node, op.kind, f"not priced: {op.reason}"))
+        return found
+
+    def build(self, graph: Graph, ctx: Context) -> Artifact:
+        """Price ``graph``.
+
+        Raises:
+            UnsupportedError: there is nothing to price, or the machine is too small for a layer (NNC-T002).
+        """
+        kept = graph.clone()
+        pricing = Pricing(self.machine, self.options.objective, ctx.ops)
+        zeros, why = self._zeros(kept, ctx)
+        work = read_workload(_sized(kept, ctx), ctx.ops, zeros)
+        if not work.layers:
+            raise UnsupportedError("there is nothing to price: no op multiplies and accumulates with known sizes")
+        return PricedArtifact(kept, pricing, work, compare=self.options.compare, no_zeros=why, threads=ctx.threads)
+
+    def _zeros(self, graph: Graph, ctx: Context) -> tuple[Mapping[str, Zeros], str]:
+        """Return the zeros of activations, or why nobody knows them."""
+        if ctx.data is None:
+            return {}, "no calibration data: activations count as dense"
+        try:
+            axes = watched(_sized(graph, ctx), ctx.ops)
+            return measure_zeros(graph, ctx.data, axes, ctx, samples=self.options.samples), ""
+        except (RuntimeFailure, DataError) as error:
+            return {}, f"activations count as dense: {error.message}"
+
+
+def _sized(graph: Graph, ctx: Context) -> Graph:
+    """Return a copy with inferred types; symbolic sizes of inputs are those of the data, else 1."""
+    sized = graph.clone()
+    feeds: Mapping[str, Any] = next(iter(ctx.data), {}) if ctx.data is not None else {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in sized.inputs:
+        type_ = value.type
+        if not isinstance(type_, TensorType) or type_.shape is None:
+            continue
+        given = feeds[value.name].shape if value.name in feeds else None
+        dims = given or tuple(dim if isinstance(dim, int) else 1 for dim in type_.shape)
+        shapes[value.name] = tuple(dims)
+        sized.set_type(value, TensorType(type_.dtype, tuple(dims)))
+    infer_types(sized, ctx.ops, input_shapes=shapes)
+    return sized

@@ -1,0 +1,131 @@
+"""The target in the compiler: a price with its dense baseline, what is not priced, options and their errors."""
+
+import json
+
+import numpy as np
+import pytest
+
+import nncomp
+from nncomp.cli import main
+from nncomp.compiler import CompileRequest, compile_model
+from nncomp.data import FeedSource
+from nncomp.errors import RecipeError, UnsupportedError
+from nncomp.onnx_io import save
+from nncomp.runtime import random_feeds
+from nncomp.testing import graph
+from nncomp_sparse.target import SparseTarget
+
+NET = """
+g (float[1,4,8,8] x) => (float[] y)
+<float[8,4,3,3] w, float[8] b, float[8,8,1,1] v, float[8,10] m>
+{
+   c = Conv <pads=[1,1,1,1]> (x, w, b)
+   r = Relu (c)
+   d = Conv (r, v)
+   p = GlobalAveragePool (d)
+   f = Flatten (p)
+   y = MatMul (f, m)
+}
+"""
+
+
+def build(found, data=None, **options):
+    return SparseTarget.from_options(options).build(found, nncomp.Context(data=data))
+
+
+def test_a_dense_model_costs_exactly_what_the_dense_baseline_costs():
+    for name in ("eyeriss", "eie", "scnn", "bitfusion", "sparse-tensor-core", "systolic", "eyeriss-v2"):
+        artifact = build(graph(NET, opset=17), hw=name, compare=True)
+        assert artifact.price.cycles == artifact.dense.cycles, name
+        assert artifact.price.energy_uj == artifact.dense.energy_uj, name
+
+
+def test_zeros_in_weights_are_counted_as_they_are():
+    w = np.ones((8, 4, 3, 3), np.float32)
+    w[:, 1] = 0
+    found = graph(NET, opset=17, constants={"w": w})
+    layer = build(found).work.layers[0]
+    assert layer.weight.density == 0.75
+    assert layer.weight.channels.tolist() == [[1, 0, 1, 1]]
+
+
+def test_activations_are_dense_without_data_and_measured_with_it():
+    found = graph(NET, opset=17)
+    assert build(found).report()["activations"] == "no calibration data: activations count as dense"
+    feeds = [random_feeds(found, seed=seed) for seed in range(3)]
+    artifact = build(found, FeedSource(feeds, found))
+    second = artifact.work.layers[1]
+    assert second.input.known == "measured"
+    assert 0.2 < second.input.density < 0.8
+    assert second.input.channels.shape == (1, 8)
+    assert np.isclose(second.input.channels.mean(), second.input.density)
+
+
+def test_what_has_no_price_is_listed():
+    text = """g (float[4,4] x) => (float[] y, float[] z) <float[4,4] w>
+    { y = MatMul (x, w) z = acme.Thing (x) }"""
+    unpriced = build(graph(text)).report()["unpriced"]
+    assert unpriced["unknown"] == 1
+    assert [(one["kind"], one["reason"]) for one in unpriced["ops"]] == [
+        ("Thing", "no op semantics: nothing is known about this op")
+    ]
+
+
+def test_a_model_without_products_is_refused():
+    with pytest.raises(UnsupportedError) as caught:
+        build(graph("g (float[2] x) => (float[] y) { y = Relu (x) }"))
+    assert caught.value.message == "there is nothing to price: no op multiplies and accumulates with known sizes"
+
+
+def test_a_machine_that_is_too_small_says_which_level():
+    text = 'name = "tiny"\nclock_mhz = 1.0\narray = { rows = 8, cols = 8 }\n'
+    text += 'levels = [{ name = "dram" }, { name = "glb", kb = 0.01 }]\n'
+    with pytest.raises(UnsupportedError) as caught:
+        import tomllib
+
+        from nncomp_sparse.hardware import parse_hardware
+        from nncomp_sparse.layer import Layer
+        from nncomp_sparse.price import price_layer
+
+        price_layer(Layer.given("fc", nncomp.ops.LoopNest(outputs=64, inputs=64)), parse_hardware(tomllib.loads(text)))
+    assert caught.value.message.startswith(
+        "hardware 'tiny': level 'glb' holds 0.01 KB, too little for the smallest tile"
+    )
+
+
+def test_options_are_checked():
+    with pytest.raises(RecipeError) as caught:
+        SparseTarget.from_options({"hardware": "eie"})
+    assert caught.value.message == "target 'sparse': hardware: unknown key"
+    assert SparseTarget.from_options({"hw": "eie"}).spec == 'sparse{hw="eie"}'
+    assert SparseTarget().spec == "sparse"
+
+
+def test_the_price_is_compared_with_that_of_the_original():
+    found = graph(NET, opset=17)
+    request = CompileRequest(
+        model=found, target="sparse", target_options={"hw": "systolic"}, passes=("cleanup",), measure_seconds=0
+    )
+    report = compile_model(request).report
+    assert report.latency.ratio == 1.0
+    assert report.target_report["hardware"]["name"] == "systolic"
+
+
+def test_the_command_prices_without_a_folder(tmp_path, capsys):
+    path = tmp_path / "net.onnx"
+    save(graph(NET, opset=17), path)
+    assert main(["compile", str(path), "-t", "sparse", "--hw", "eyeriss", "--compare", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["target_report"]["dense"]["cycles"] == said["target_report"]["cycles"]
+    assert main(["compile", str(path), "-t", "sparse", "--hw", "eyeriss"]) == 0
+    shown = capsys.readouterr().out
+    assert "DRAM traffic" in shown
+    assert "products not priced" in shown
+
+
+def test_a_recipe_keeps_the_machine(tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('version = 1\ntarget = \'sparse{hw="systolic"}\'\npasses = ["cleanup"]\n')
+    result = compile_model(CompileRequest(model=graph(NET, opset=17), recipe=recipe, measure=False))
+    assert result.report.target_report["hardware"]["name"] == "systolic"
+    assert 'sparse{hw=\\"systolic\\"}' in result.lock
