@@ -87,6 +87,7 @@ CODES: Final[dict[str, str]] = {
     "NNC-W061": "the recipe was locked for other data",
     "NNC-W062": "the recipe was locked with other versions",
     "NNC-W063": "the gate could not look",
+    "NNC-W064": "the model stays at an opset that older runtimes of the target do not read",
     "NNC-W070": "a cache entry is damaged; it is computed anew",
     "NNC-W071": "the cache cannot be written; nothing is kept",
     "NNC-W072": "a checkpoint cannot be used; the work begins anew",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from nncomp.errors import GateError, NncompError, UnsupportedError, Where
 from nncomp.ir import DataType, Graph, TensorType, Value
+from nncomp.narrow import widened
 from nncomp.passes import Effect
 from nncomp.runtime import Feeds, RuntimeFailure, Session, random_feeds
 
@@ -242,7 +243,7 @@ def _arrays(value: Any) -> list[Array]:
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple):
         return [array for item in value for array in _arrays(item)]
-    return [] if value is None else [np.asarray(value)]
+    return [] if value is None else [widened(np.asarray(value))]
 
 
 def _identical(a: Array, b: Array) -> bool:

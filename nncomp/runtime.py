@@ -14,7 +14,8 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from nncomp.errors import NncompError, UnsupportedError
-from nncomp.ir import DataType, Graph, Tensor, TensorType
+from nncomp.ir import Graph, Tensor, TensorType
+from nncomp.narrow import NATIVE, is_narrow, run_with_values
 from nncomp.onnx_io import graph_to_proto
 from nncomp.onnx_io.tensors import tensor_to_proto
 
@@ -29,13 +30,6 @@ MAX_OPSET: Final = 26
 """The newest that onnxruntime 1.31 accepts without being asked to be lenient."""
 
 _BY_REFERENCE_FROM: Final = 256  # bytes
-_NATIVE: Final = frozenset(
-    {
-        DataType.FLOAT, DataType.DOUBLE, DataType.FLOAT16, DataType.BOOL,
-        DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64,
-        DataType.UINT8, DataType.UINT16, DataType.UINT32, DataType.UINT64,
-    }
-)  # fmt: skip
 
 
 class RuntimeFailure(NncompError):  # noqa: N818  RuntimeError is Python's
@@ -78,7 +72,7 @@ class Session:
         read = {value.name for value in graph.values() if graph.users(value) or graph.is_output(value)}
 
         def by_reference(tensor: Tensor, name: str) -> TensorProto:
-            if tensor.nbytes < _BY_REFERENCE_FROM or tensor.dtype not in _NATIVE or name not in read:
+            if tensor.nbytes < _BY_REFERENCE_FROM or tensor.dtype not in NATIVE or name not in read:
                 return tensor_to_proto(tensor, name)
             names.append(name)
             arrays.append(np.ascontiguousarray(tensor.numpy()))
@@ -106,15 +100,19 @@ class Session:
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise RuntimeFailure(_first_line(error)) from error
         self.input_names = [item.name for item in self._session.get_inputs()]
+        self._narrow = _has_narrow(self._session)
 
     def run(self, feeds: Feeds) -> dict[str, Any]:
-        """Run once; return outputs by name.
+        """Run once; return outputs by name. Narrow types (bfloat16, float8, int4) are arrays of ml_dtypes.
 
         Raises:
             RuntimeFailure: a kernel failed.
         """
         try:
-            results = self._session.run(self.output_names, dict(feeds))
+            if self._narrow:
+                results = run_with_values(import_onnxruntime(), self._session, self.output_names, feeds)
+            else:
+                results = self._session.run(self.output_names, dict(feeds))
         except Exception as error:  # as above
             raise RuntimeFailure(_first_line(error)) from error
         return dict(zip(self.output_names, results, strict=True))
@@ -127,6 +125,32 @@ def run(graph: Graph, feeds: Feeds, *, optimize: bool = False) -> dict[str, Any]
         RuntimeFailure: ONNX Runtime refuses the model or the inputs.
     """
     return Session(graph, optimize=optimize).run(feeds)
+
+
+def run_bytes(model: bytes, samples: Sequence[Mapping[str, Any]], *, optimize: bool = False) -> list[dict[str, Any]]:
+    """Run a serialized model just as it stands on each of ``samples``, one thread; return outputs by name.
+
+    For comparing a written model with the one that was read. Samples hold arrays, lists of them, or None.
+
+    Raises:
+        RuntimeFailure: ONNX Runtime refuses the model or the inputs.
+    """
+    ort = import_onnxruntime()
+    try:
+        session = ort.InferenceSession(model, session_options(optimize=optimize), providers=["CPUExecutionProvider"])
+        names = [item.name for item in session.get_outputs()]
+        narrow = _has_narrow(session)
+        results = []
+        for sample in samples:
+            outputs = run_with_values(ort, session, names, sample) if narrow else session.run(names, dict(sample))
+            results.append(dict(zip(names, outputs, strict=True)))
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise RuntimeFailure(_first_line(error)) from error
+    return results
+
+
+def _has_narrow(session: Any) -> bool:
+    return any(is_narrow(item.type) for item in (*session.get_inputs(), *session.get_outputs()))
 
 
 def session_options(*, threads: int = 1, optimize: bool = True) -> onnxruntime.SessionOptions:
@@ -177,7 +201,7 @@ def random_feeds(
         unknown: Size of all other dimensions that are not fixed.
 
     Raises:
-        UnsupportedError: an input is no dense tensor of a type that numpy has.
+        UnsupportedError: an input is no dense numeric tensor.
     """
     rng = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
@@ -185,7 +209,7 @@ def random_feeds(
         if value.default is not None:
             continue
         type_ = value.type
-        if not isinstance(type_, TensorType) or type_.dtype not in _NATIVE:
+        if not isinstance(type_, TensorType) or not type_.dtype.bits or type_.dtype.name.startswith("COMPLEX"):
             raise UnsupportedError(f"input {value.name!r} is {type_}: only dense numeric tensors can be generated")
         shape = tuple(
             dim if isinstance(dim, int) else (dims or {}).get(dim or "", unknown) for dim in (type_.shape or ())

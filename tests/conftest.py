@@ -35,6 +35,16 @@ classifier (float[N,3,224,224] image) => (float[N,10] scores)
 """
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests recorded as ``scoreboard``: counts that a reader wants to see when all is well, too."""
+    reports = [report for found in ("passed", "failed") for report in terminalreporter.getreports(found)]
+    lines = [text for report in reports for name, text in report.user_properties if name == "scoreboard"]
+    if lines:
+        terminalreporter.section("scoreboard")
+    for line in lines:
+        terminalreporter.line(line)
+
+
 @pytest.fixture
 def classifier():
     """Return a float CNN for images of 224x224 that finds class 0 in all of them."""

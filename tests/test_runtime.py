@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from nncomp.errors import UnsupportedError
+from nncomp.gate import Gate
 from nncomp.ir import DataType, Graph, TensorType
-from nncomp.runtime import RuntimeFailure, Session, random_feeds, run, session_options
+from nncomp.onnx_io import to_bytes
+from nncomp.passes import Effect
+from nncomp.runtime import RuntimeFailure, Session, random_feeds, run, run_bytes, session_options
 from nncomp.testing import graph
 
 TEXT = """
@@ -188,9 +191,38 @@ def test_inputs_with_a_default_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("type_", "said"),
-    [("seq(float[2])", "seq(float[2])"), ("string[2]", "string[2]"), ("bfloat16[2]", "bfloat16[2]")],
+    [("seq(float[2])", "seq(float[2])"), ("string[2]", "string[2]"), ("complex64[2]", "complex64[2]")],
 )
 def test_inputs_that_cannot_be_generated_are_named(type_: str, said: str) -> None:
     with pytest.raises(UnsupportedError) as error:
         random_feeds(graph(f"g ({type_} s) => () {{ }}"))
     assert error.value.message == f"input 's' is {said}: only dense numeric tensors can be generated"
+
+
+@pytest.mark.parametrize(
+    ("word", "dtype"),
+    [
+        ("bfloat16", DataType.BFLOAT16),
+        ("float8e4m3fn", DataType.FLOAT8E4M3FN),
+        ("int4", DataType.INT4),
+        ("uint4", DataType.UINT4),
+    ],
+)
+def test_types_that_numpy_lacks_go_in_and_out_bit_by_bit(word: str, dtype: DataType) -> None:
+    text = f"g ({word}[3,5] x) => ({word}[3,5] y) {{ f = Cast <to = 1> (x)  y = Cast <to = {dtype.value}> (f) }}"
+    model = graph(text, opset=21)
+    x = np.random.default_rng(0).integers(0, 8, (3, 5)).astype(dtype.numpy())
+    y = run(model, {"x": x})["y"]
+    assert (y.dtype, y.shape, y.tobytes()) == (dtype.numpy(), (3, 5), x.tobytes())
+    assert random_feeds(model)["x"].dtype == dtype.numpy()
+    assert Gate().check(model, model.clone(), Effect.EXACT).passed
+
+
+def test_a_written_model_is_run_as_it_stands() -> None:
+    model = graph("g (float[2] x) => (float[2] y) { y = Neg (x) }")
+    samples = [{"x": np.array([1, -2], np.float32)}, {"x": np.zeros(2, np.float32)}]
+    assert [one["y"].tolist() for one in run_bytes(to_bytes(model), samples)] == [[-1, 2], [0, 0]]
+    with pytest.raises(RuntimeFailure):
+        run_bytes(b"", samples)
+    with pytest.raises(RuntimeFailure):
+        run_bytes(to_bytes(model), [{}])

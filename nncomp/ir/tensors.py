@@ -147,6 +147,19 @@ def packed_bytes(array: npt.NDArray[Any], dtype: DataType) -> bytes:
     return np.ascontiguousarray(array).tobytes()
 
 
+def unpacked_array(packed: npt.NDArray[np.uint8], dtype: DataType, elements: int) -> npt.NDArray[Any]:
+    """Return ``elements`` elements, one a numpy element, of what :func:`packed_bytes` gave; flat."""
+    if dtype.bits >= 8:
+        return packed.view(dtype.numpy())
+    codes = unpacked_codes(packed, dtype.bits, elements)
+    if dtype in (DataType.INT4, DataType.INT2):
+        sign = 1 << (dtype.bits - 1)
+        return ((codes.astype(np.int8) ^ sign) - sign).astype(dtype.numpy())
+    if dtype in (DataType.UINT4, DataType.UINT2):
+        return codes.astype(dtype.numpy())
+    return codes.view(dtype.numpy())
+
+
 def unpacked_codes(packed: npt.NDArray[np.uint8], bits: int, elements: int) -> npt.NDArray[np.uint8]:
     """Return ``elements`` codes of ``bits`` bits each, stored one behind the other from the lowest bit up."""
     flags = np.unpackbits(packed, bitorder="little")[: elements * bits].reshape(elements, bits)

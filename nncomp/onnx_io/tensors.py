@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from nncomp.errors import ModelError, Where
 from nncomp.ir import ArrayTensor, DataType, Tensor, string_tensor
-from nncomp.ir.tensors import packed_bytes, unpacked_codes
+from nncomp.ir.tensors import packed_bytes, unpacked_array
 from nncomp.onnx_io.external import ExternalFiles
 from nncomp.onnx_io.utf8 import require_utf8
 
@@ -162,7 +162,7 @@ def _raw_array(proto: TensorProto, dtype: DataType, elements: int) -> npt.NDArra
         code = "NNC-M020" if not raw and expected else "NNC-M021"
         raise _mismatch(proto, f"{len(raw)} bytes", f"{expected}", code)
     if dtype.bits < 8:
-        return _unpacked(np.frombuffer(raw, np.uint8), dtype, elements)
+        return unpacked_array(np.frombuffer(raw, np.uint8), dtype, elements)
     return np.frombuffer(raw, dtype=dtype.numpy().newbyteorder("<") if dtype.itemsize > 1 else dtype.numpy())
 
 
@@ -179,23 +179,13 @@ def _typed_array(proto: TensorProto, dtype: DataType, elements: int) -> npt.NDAr
     if dtype in _FLOAT6:
         return np.array(data, np.int64).astype(np.uint8).view(dtype.numpy())  # onnx.proto: one element an entry
     if dtype.bits < 8:
-        return _unpacked(np.array(data, np.int64).astype(np.uint8), dtype, elements)
+        return unpacked_array(np.array(data, np.int64).astype(np.uint8), dtype, elements)
     if complex_:
         part = np.float32 if dtype == DataType.COMPLEX64 else np.float64
         return np.array(data, part).view(dtype.numpy())
     if field != "int32_data":
         return np.array(data, dtype=dtype.numpy())
     return np.array(data, np.int32).astype(f"u{int(dtype.itemsize)}").view(dtype.numpy())
-
-
-def _unpacked(packed: npt.NDArray[np.uint8], dtype: DataType, elements: int) -> npt.NDArray[np.generic]:
-    codes = unpacked_codes(packed, dtype.bits, elements)
-    if dtype in (DataType.INT4, DataType.INT2):
-        sign = 1 << (dtype.bits - 1)
-        return ((codes.astype(np.int8) ^ sign) - sign).astype(dtype.numpy())
-    if dtype in (DataType.UINT4, DataType.UINT2):
-        return codes.astype(dtype.numpy())
-    return codes.view(dtype.numpy())
 
 
 def _mismatch(proto: TensorProto, found: str, expected: str, code: str = "NNC-M021") -> ModelError:

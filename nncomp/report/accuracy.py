@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nncomp.narrow import widened
 from nncomp.runtime import Feeds
 
 Run: TypeAlias = Callable[[Feeds], Mapping[str, Any]]
@@ -180,8 +181,12 @@ def compare_runs(
 def _comparable(
     expected: Mapping[str, Any], got: Mapping[str, Any]
 ) -> list[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]]:
-    pairs = [(name, np.asarray(value), np.asarray(got[name])) for name, value in expected.items() if name in got
-             if not isinstance(value, list | dict)]  # fmt: skip
+    shared = [(name, value, got[name]) for name, value in expected.items() if name in got]
+    pairs = [
+        (name, widened(np.asarray(a)), widened(np.asarray(b)))
+        for name, a, b in shared
+        if not isinstance(a, list | dict)
+    ]
     return [(name, a, b) for name, a, b in pairs if a.dtype.kind in "fiub" and b.dtype.kind in "fiub"]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nncomp.ir import Graph, TensorType, Type
+from nncomp.narrow import widened
 from nncomp.testing import builders
 from nncomp.text import has_header, print_graph, tokens
 
@@ -50,7 +51,7 @@ def assert_same_function(
     before, after = run(a, inputs), run(b, inputs)
     for name, expected in before.items():
         tolerance = None if exact else (rtol, atol)
-        problems += [f"output {name!r}{problem}" for problem in _problems(expected, after[name], tolerance)]
+        problems += [f"output {name!r}{problem}" for problem in result_problems(expected, after[name], tolerance)]
     assert not problems, "results differ:\n" + "\n".join(problems)
 
 
@@ -112,13 +113,19 @@ def _agree(a: Type | None, b: Type | None) -> bool:
     )
 
 
-def _problems(expected: Any, found: Any, tolerance: tuple[float, float] | None) -> Iterator[str]:
-    """Yield how a result (array, list of arrays, or None for an empty optional) differs."""
+def result_problems(expected: Any, found: Any, tolerance: tuple[float, float] | None) -> Iterator[str]:
+    """Yield how a result (array, list of arrays, or None for an empty optional) differs.
+
+    Args:
+        expected: Reference.
+        found: Result.
+        tolerance: (relative, absolute); None asks for equal bits of all but NaNs.
+    """
     if isinstance(expected, list) and isinstance(found, list):
         if len(expected) != len(found):
             yield f" has {len(found)} elements, expected {len(expected)}"
         for number, (old, new) in enumerate(zip(expected, found, strict=False)):
-            yield from (f"[{number}]{problem}" for problem in _problems(old, new, tolerance))
+            yield from (f"[{number}]{problem}" for problem in result_problems(old, new, tolerance))
     elif isinstance(expected, np.ndarray) and isinstance(found, np.ndarray):
         yield from _array_problems(expected, found, tolerance)
     elif type(expected) is not type(found) or expected != found:
@@ -131,6 +138,7 @@ def _array_problems(
     if expected.dtype != found.dtype or expected.shape != found.shape:
         yield f" is {found.dtype}{list(found.shape)}, expected {expected.dtype}{list(expected.shape)}"
         return
+    expected, found = widened(expected), widened(found)
     if expected.dtype.kind not in "fc":
         wrong = expected != found
     elif tolerance is None:

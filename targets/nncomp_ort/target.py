@@ -10,16 +10,13 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph, Op
 from nncomp.onnx_io import to_bytes
 from nncomp.ops import QuantRole, Role
-from nncomp.opset import convert_opset
 from nncomp.passes import Context
 from nncomp.runtime import RuntimeFailure, Session
 from nncomp.targets import Artifact, Capabilities, Finding, Int8Form, Target
 from nncomp_ort.artifact import OrtArtifact
 from nncomp_ort.capabilities import CAPABILITIES
-from nncomp_ort.direct_conv import pad_input_channels
 from nncomp_ort.executed import FLOAT_COMPUTE, executed_graph, read_executed
-from nncomp_ort.keep_float import keep_float
-from nncomp_ort.slow_fusions import keep_apart
+from nncomp_ort.legalize import legalize, newer_than_promised
 
 
 class OrtTarget(Target):
@@ -52,6 +49,9 @@ class OrtTarget(Target):
         """Legalize a copy of ``graph``, load it, and read the graph that ONNX Runtime executes."""
         legal = graph.clone()
         legalize(legal)
+        promise = newer_than_promised(legal)
+        if promise:
+            ctx.note("warning", "ort", reason=promise, code="NNC-W064")
         executed = executed_graph(to_bytes(legal), threads=1)
         left: dict[str, str] = ctx.results.get("quantize", {}).get("left_float", {})
         assert self.capabilities.int8 is not None
@@ -101,20 +101,3 @@ def _finding(graph: Graph, op: Op, role: QuantRole, reason: str) -> Finding:
     assert kernel is not None
     how = "INT8, activations quantized at run time" if kernel.form is Int8Form.DYNAMIC else "INT8"
     return Finding("ok", op.label, op.kind, how)
-
-
-def legalize(graph: Graph) -> None:
-    """Bring a graph to an opset and IR version that ONNX Runtime reads, in a form that it runs as written and fastest.
-
-    Raises:
-        UnsupportedError: it cannot be converted (NNC-M038).
-    """
-    low, high = CAPABILITIES.opsets
-    version = graph.opsets.get("")
-    if version is not None and not low <= version <= high:
-        convert_opset(graph, min(max(version, low), high))
-    if graph.info.ir_version > CAPABILITIES.max_ir_version:
-        graph.set_info(ir_version=CAPABILITIES.max_ir_version)
-    keep_float(graph)
-    keep_apart(graph)
-    pad_input_channels(graph)

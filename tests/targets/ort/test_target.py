@@ -13,7 +13,8 @@ from nncomp.testing import assert_same_function, assert_text, graph
 from nncomp_ort.capabilities import CAPABILITIES
 from nncomp_ort.executed import executed_graph
 from nncomp_ort.keep_float import keep_float
-from nncomp_ort.target import OrtTarget, legalize
+from nncomp_ort.legalize import legalize
+from nncomp_ort.target import OrtTarget
 
 SMALL = "g (float[1,3,8,8] x) => (float[1,4,8,8] y) <float[4,3,1,1] w> { c = Conv (x, w) y = Relu (c) }"
 
@@ -127,17 +128,12 @@ def test_an_ir_version_that_it_reads_stays():
     assert found.info.ir_version == 10
 
 
-def test_limits_of_the_table_are_those_of_the_runtime():
-    """A runtime that reads more fails here: raise the limits then."""
-    low, high = CAPABILITIES.opsets
-    newer = graph(SMALL, opset=high + 1)
-    with pytest.raises(UnsupportedError):
-        executed_graph(to_bytes(newer))
-    found = graph(SMALL)
-    found.set_info(ir_version=CAPABILITIES.max_ir_version + 1)
-    with pytest.raises(UnsupportedError):
+def test_what_the_table_promises_is_read_by_the_installed_runtime():
+    """The limits are those of the oldest runtime that the table was made for (1.31); newer ones read more."""
+    for opset in CAPABILITIES.opsets:
+        found = graph(SMALL, opset=opset)
+        found.set_info(ir_version=CAPABILITIES.max_ir_version)
         executed_graph(to_bytes(found))
-    executed_graph(to_bytes(graph(SMALL, opset=low)))
 
 
 def test_a_model_without_onnx_own_opset_is_left_alone():
@@ -269,3 +265,34 @@ def test_the_interface_of_what_is_built_is_that_of_the_model(quantize):
     (output,) = made.artifact.graph.outputs
     assert isinstance(output.type, TensorType)
     assert (output.name, output.type.shape) == ("y", ("N", 4, 8, 8))
+
+
+# ------------------------------------------------------------------ opsets above the promise
+
+
+def test_a_model_that_onnx_cannot_lower_stays_where_the_runtime_loads_it_and_says_so(monkeypatch):
+    import nncomp_ort.legalize as legalizing
+
+    def refuse(graph, version):
+        raise UnsupportedError("no", code="NNC-M038")
+
+    model = graph("g (float[2] x) => (float[2] y) { y = Relu (x) }", opset=27)
+    monkeypatch.setattr(legalizing, "convert_opset", refuse)
+    monkeypatch.setattr(legalizing, "_loads", lambda graph: True)
+    monkeypatch.setattr(
+        "nncomp_ort.target.executed_graph", lambda data, threads: executed_graph(to_bytes(graph(TINY)), threads=1)
+    )
+    ctx = nncomp.Context(target=CAPABILITIES)
+    OrtTarget().build(model, ctx)
+    assert [(note.code, note.reason) for note in ctx.notes] == [
+        (
+            "NNC-W064",
+            "the model stays at opset 27, as onnx cannot lower it to 26: an older onnxruntime may refuse it",
+        )
+    ]
+    monkeypatch.setattr(legalizing, "_loads", lambda graph: False)
+    with pytest.raises(UnsupportedError, match="no"):
+        legalize(model.clone())
+
+
+TINY = "g (float[2] x) => (float[2] y) { y = Relu (x) }"

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import onnx
-import onnx.backend.test
-import pytest
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
-from onnx.backend.test.loader import load_model_tests
 
 from nncomp.onnx_io import ExternalFiles, graph_from_proto, graph_to_proto
 from nncomp.onnx_io.tensors import tensor_from_proto
+from nncomp.testing.corpus import BackendCase
+from nncomp.text import constants_of, inexpressible, parse_graph, print_graph
 from nncomp.verify import problems
-
-COUNTS = {"node": 1884, "simple": 23, "real": 9, "pytorch-converted": 82, "pytorch-operator": 35}
-LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
-
-
-def models(kind: str) -> Iterator[tuple[str, ModelProto]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # making the expected outputs of node tests divides by zero
-        cases = load_model_tests(kind=kind)
-    for case in cases:
-        model = getattr(case, "model", None)
-        if model is None:
-            light = LIGHT / f"light_{case.name.removeprefix('test_')}.onnx"
-            model = onnx.load(Path(case.model_dir) / "model.onnx" if case.model_dir else light)
-        yield case.name, model
 
 
 def said(graph: GraphProto) -> dict[str, Any]:
@@ -87,25 +67,28 @@ def around(model: ModelProto) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind == "node" else []) for kind in COUNTS]
-)
-def test_every_backend_model_comes_through_with_nothing_lost(kind: str) -> None:
-    different, count = [], 0
-    for name, model in models(kind):
-        count += 1
-        back = graph_to_proto(graph_from_proto(model).clone())
-        if said(back.graph) != said(model.graph) or around(back) != around(model):
-            different.append(name)
+def test_every_model_comes_through_with_nothing_lost(cases: list[BackendCase]) -> None:
+    different = []
+    for case in cases:
+        back = graph_to_proto(graph_from_proto(case.model).clone())
+        if said(back.graph) != said(case.model.graph) or around(back) != around(case.model):
+            different.append(case.label)
     assert different == []
-    assert count == COUNTS[kind]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in COUNTS if kind != "node"])
-def test_every_whole_model_of_the_corpus_is_valid(kind: str) -> None:
-    wrong = {name: [str(one) for one in problems(graph_from_proto(model))] for name, model in models(kind)}
-    assert {name: found for name, found in wrong.items() if found} == {}
+def test_every_model_comes_back_from_text(cases: list[BackendCase]) -> None:
+    different = []
+    for case in cases:
+        graph = graph_from_proto(case.model)
+        text = print_graph(graph, types=True)
+        back = parse_graph(text, constants=constants_of(graph))
+        same = graph_to_proto(back) == graph_to_proto(graph) and print_graph(back, types=True) == text
+        if not same or inexpressible(graph):
+            different.append(case.label)
+    assert different == []
 
 
-def test_the_corpus_has_2033_models_here_too() -> None:
-    assert sum(COUNTS.values()) == 2033
+def test_every_whole_model_is_valid(cases: list[BackendCase]) -> None:
+    whole = [case for case in cases if case.kind != "node"]
+    wrong = {case.label: [str(one) for one in problems(graph_from_proto(case.model))] for case in whole}
+    assert {label: found for label, found in wrong.items() if found} == {}
