@@ -1,4 +1,4 @@
-"""Bring a graph to an opset and IR version that ONNX Runtime reads, and to a form that it runs as written and fastest."""
+"""Bring a graph to an opset and IR version that ONNX Runtime reads, in a form that it runs as written and fastest."""
 
 from __future__ import annotations
 

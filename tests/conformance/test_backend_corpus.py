@@ -21,7 +21,7 @@ from nncomp.testing.corpus import BACKEND_COUNTS, BackendCase
 from nncomp.text import constants_of, parse_graph, print_graph
 from nncomp_cleanup.cleanup import Cleanup
 from nncomp_fusion.fuse import Fuse
-from nncomp_ort.target import legalize
+from nncomp_ort.legalize import legalize
 
 # By versions of onnx and onnxruntime: models that run as they stand, those of them that pass, and those that pass once
 # they are legalized. The tests of StringNormalizer, 8 of which need the locale en_US.UTF-8, are not counted.
