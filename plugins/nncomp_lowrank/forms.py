@@ -1,0 +1,238 @@
+"""Forms of decomposition: which factors a layer becomes, where they start from, and which ranks are worth a look.
+
+A form is an einsum over the axes o (output channels), i (input channels of the group) and one letter a spatial axis.
+Factors run from the output to the input, so the last one meets the data first. Each factor's first axis is what it
+writes and, unless it works channel by channel, its second what it reads: it is a layer of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+
+from nncomp_lowrank.network import product, regression
+from nncomp_lowrank.svd import Array, column_signs, square_root
+
+SPATIAL: Final = "hwd"
+"""Letters of the spatial axes, in order."""
+
+MAX_CHOICES: Final = 12
+"""Ranks looked at along one axis, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One factor as a layer.
+
+    Attributes:
+        suffix: What is added to the layer's name.
+        axes: Spatial axes that it convolves along.
+        depthwise: It works channel by channel: the factor has no axis that it reads.
+    """
+
+    suffix: str
+    axes: tuple[int, ...] = ()
+    depthwise: bool = False
+
+
+class Form(ABC):
+    """One way to decompose a layer.
+
+    Class attributes:
+        name: As in the option ``forms``.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fits(self, kernel: tuple[int, ...]) -> bool:
+        """True when layers with this kernel, () for matrix products, can take the form."""
+
+    @abstractmethod
+    def spec(self, spatial: int) -> str:
+        """Return the einsum of the factors to the weight."""
+
+    @abstractmethod
+    def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
+        """Return ranks to choose from for a weight (O, I, kernel...), multiples of ``step``."""
+
+    @abstractmethod
+    def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
+        """Return factors of a weight (O, I, kernel...), whose inputs have second moments ``gram`` (K, K)."""
+
+    @abstractmethod
+    def stages(self, spatial: int) -> list[Stage]:
+        """Return a stage for each factor, in the order of the factors."""
+
+    exact: ClassVar[bool] = False
+    """:meth:`start` is the optimum already."""
+
+
+class Svd(Form):
+    """A k x k layer with r outputs, then a 1 x 1 one: principal components of the output (reduced-rank regression).
+
+    Matrix products: W ~ U V. (Zhang et al., "Accelerating very deep convolutional networks for classification and
+    detection", TPAMI 2016, without the nonlinearity; data-free it is the truncated SVD.)
+    """
+
+    name: ClassVar[str] = "svd"
+    exact: ClassVar[bool] = True
+
+    def fits(self, kernel: tuple[int, ...]) -> bool:
+        """All layers."""
+        return len(kernel) <= len(SPATIAL)
+
+    def spec(self, spatial: int) -> str:
+        """See :class:`Form`."""
+        return f"or,ri{SPATIAL[:spatial]}->oi{SPATIAL[:spatial]}"
+
+    def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
+        """See :class:`Form`."""
+        return [(r,) for r in choices(min(shape[0], math.prod(shape[1:])) - 1, step)]
+
+    def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
+        """See :class:`Form`: U has the leading eigenvectors of T C T^T, V = U^T T."""
+        rows = weight.reshape(weight.shape[0], -1)
+        u = leading(rows @ gram @ rows.T, ranks[0])
+        return [u, (u.T @ rows).reshape(-1, *weight.shape[1:])]
+
+    def stages(self, spatial: int) -> list[Stage]:
+        """See :class:`Form`."""
+        return [Stage("u"), Stage("v", tuple(range(spatial)))]
+
+
+class SvdOfInputs(Form):
+    """A 1 x 1 layer that reduces the inputs to r, then the k x k one."""
+
+    name: ClassVar[str] = "svd-in"
+
+    def fits(self, kernel: tuple[int, ...]) -> bool:
+        """Convolutions that are larger than 1 x 1: elsewhere it is the SVD."""
+        return 1 <= len(kernel) <= len(SPATIAL) and math.prod(kernel) > 1
+
+    def spec(self, spatial: int) -> str:
+        """See :class:`Form`."""
+        return f"or{SPATIAL[:spatial]},ri->oi{SPATIAL[:spatial]}"
+
+    def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
+        """See :class:`Form`."""
+        return [(r,) for r in choices(shape[1] - 1, step)]
+
+    def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
+        """See :class:`Form`; the k x k factor is solved for afterwards."""
+        v, lift = input_basis(weight, ranks[0], gram)
+        return [np.einsum("oi...,ir->or...", weight, lift), v]
+
+    def stages(self, spatial: int) -> list[Stage]:
+        """See :class:`Form`."""
+        return [Stage("u", tuple(range(spatial))), Stage("v")]
+
+
+class Spatial(Form):
+    """A k x 1 layer with r outputs, then a 1 x k one.
+
+    (Jaderberg, Vedaldi, Zisserman, "Speeding up convolutional neural networks with low rank expansions", BMVC 2014.)
+    """
+
+    name: ClassVar[str] = "spatial"
+
+    def fits(self, kernel: tuple[int, ...]) -> bool:
+        """Convolutions over two axes, both longer than one."""
+        return len(kernel) == 2 and min(kernel) > 1
+
+    def spec(self, spatial: int) -> str:
+        """See :class:`Form`."""
+        return "orw,rih->oihw"
+
+    def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
+        """See :class:`Form`."""
+        return [(r,) for r in choices(min(shape[0] * shape[3], shape[1] * shape[2]) - 1, step)]
+
+    def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
+        """See :class:`Form`: SVD of the matrix (i h), (o w), its rows whitened by the moments of columns alike."""
+        outputs, inputs, high, wide = weight.shape
+        moments = gram.reshape(inputs * high, wide, inputs * high, wide)
+        root, inverse = square_root(np.einsum("awbw->ab", moments))
+        rows = weight.transpose(1, 2, 0, 3).reshape(inputs * high, outputs * wide)
+        basis = leading(root @ rows @ rows.T @ root, ranks[0])
+        second = (basis.T @ root @ rows).reshape(-1, outputs, wide)
+        return [second.transpose(1, 0, 2), (basis.T @ inverse).reshape(-1, inputs, high)]
+
+    def stages(self, spatial: int) -> list[Stage]:
+        """See :class:`Form`."""
+        return [Stage("u", (1,)), Stage("v", (0,))]
+
+
+class Tucker(Form):
+    """1 x 1 to b channels, k x k to a, 1 x 1 to the outputs: :mod:`nncomp_lowrank.tucker` in the data's metric."""
+
+    name: ClassVar[str] = "tucker"
+
+    def fits(self, kernel: tuple[int, ...]) -> bool:
+        """As :class:`SvdOfInputs`."""
+        return 1 <= len(kernel) <= len(SPATIAL) and math.prod(kernel) > 1
+
+    def spec(self, spatial: int) -> str:
+        """See :class:`Form`."""
+        return f"oa,ab{SPATIAL[:spatial]},bi->oi{SPATIAL[:spatial]}"
+
+    def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
+        """See :class:`Form`: pairs within a factor of two of the layer's own proportion."""
+        wide, narrow = choices(shape[0] - 1, step), choices(shape[1] - 1, step)
+        share = shape[0] / shape[1]
+        return [(a, b) for a in wide for b in narrow if 0.5 <= a / (b * share) <= 2]
+
+    def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
+        """See :class:`Form`: given the input basis, the two other factors are the optimum in closed form."""
+        spatial = weight.ndim - 2
+        v, _ = input_basis(weight, ranks[1], gram)
+        count = math.prod(weight.shape[2:])
+        unit = np.eye(ranks[1] * count).reshape(-1, ranks[1], *weight.shape[2:])
+        basis = product(f"ab{SPATIAL[:spatial]},bi->ai{SPATIAL[:spatial]}", [unit, v]).reshape(len(unit), -1)
+        rows = weight.reshape(weight.shape[0], -1)
+        best = regression(basis, rows @ gram, gram)  # (O, b k k)
+        u = leading(best @ (basis @ gram @ basis.T) @ best.T, ranks[0])
+        return [u, (u.T @ best).reshape(-1, ranks[1], *weight.shape[2:]), v]
+
+    def stages(self, spatial: int) -> list[Stage]:
+        """See :class:`Form`."""
+        return [Stage("u"), Stage("core", tuple(range(spatial))), Stage("v")]
+
+
+def choices(most: int, step: int) -> list[int]:
+    """Return multiples of ``step`` up to ``most``, evenly thinned to :data:`MAX_CHOICES`."""
+    found = list(range(step, most + 1, step))
+    if len(found) <= MAX_CHOICES:
+        return found
+    picked = np.unique(np.rint(np.linspace(0, len(found) - 1, MAX_CHOICES)).astype(int))
+    return [found[place] for place in picked]
+
+
+def leading(gram: Array, rank: int) -> Array:
+    """Return the ``rank`` leading eigenvectors of a symmetric matrix, in columns, signs fixed."""
+    basis = np.linalg.eigh(gram)[1][:, ::-1][:, :rank]
+    return basis * column_signs(basis)
+
+
+def input_basis(weight: Array, rank: int, gram: Array) -> tuple[Array, Array]:
+    """Return what reduces the input channels to ``rank``, (r, I), and what lifts them back, (I, r).
+
+    The leading space of the input unfolding, whitened by the channels' second moments: the sum, over kernel positions,
+    of the moments of channels at one position.
+    """
+    inputs, count = weight.shape[1], math.prod(weight.shape[2:])
+    moments = np.einsum("ikjk->ij", gram.reshape(inputs, count, inputs, count))
+    root, inverse = square_root(moments)
+    unfolded = np.moveaxis(weight, 1, 0).reshape(inputs, -1)
+    basis = leading(root @ (unfolded @ unfolded.T) @ root, rank)
+    return basis.T @ inverse, root @ basis
+
+
+def stacked(factors: Sequence[Sequence[Array]]) -> list[Array]:
+    """Join the factors of all groups along what they write."""
+    return [np.concatenate(parts) for parts in zip(*factors, strict=True)]
