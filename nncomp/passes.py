@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nncomp.data import DataSource
     from nncomp.ir import Graph
     from nncomp.statistics import Executor
-    from nncomp.targets import Capabilities
+    from nncomp.targets import Capabilities, Measurement
 
 
 class Effect(StrEnum):
@@ -158,6 +158,13 @@ class Silence:
         """Do nothing."""
 
 
+class Probe(Protocol):
+    """Times pieces of a model on the target."""
+
+    def compare(self, graph: Graph, baseline: Graph, *, then: Sequence[Pass] = (), seconds: float = 0.1) -> Measurement:
+        """Compare the latencies of two graphs with the same inputs, each after the passes ``then``."""
+
+
 @dataclass
 class Context:
     """What passes may look at, beside the graph.
@@ -165,6 +172,8 @@ class Context:
     Attributes:
         ops: op semantics, plugins' rows included.
         target: capabilities of the target that is compiled for; None when there is none.
+        probe: times pieces of a model on that target; None when nothing can be timed.
+        following: passes that come after the one that runs; what it times should have been through them.
         data: calibration data; None when the user gave none.
         seed: of everything random.
         threads: for whatever runs on several.
@@ -178,6 +187,8 @@ class Context:
 
     ops: OpTable = field(default_factory=builtin_table)
     target: Capabilities | None = None
+    probe: Probe | None = None
+    following: tuple[Pass, ...] = ()
     data: DataSource | None = None
     seed: int = 0
     threads: int = 1

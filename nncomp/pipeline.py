@@ -134,6 +134,7 @@ class Pipeline:
             ctx.progress.step("passes", number, len(self.passes))
             for instrument in self.instruments:
                 instrument.before_pass(step, current)
+            ctx.following = tuple(self.passes[number + 1 :])
             record, current = self._step(step, current, ctx)
             records.append(record)
             if not record.error:

@@ -186,6 +186,15 @@ class Artifact(ABC):
     def measure(self, feeds: Feeds, baseline: Graph, *, seconds: float = 2.0) -> Measurement:
         """Compare latency with ``baseline`` on the same target."""
 
+    def compare(self, baseline: Artifact, feeds: Feeds, *, seconds: float = 2.0) -> Measurement:
+        """Compare latency with another artifact of the same target.
+
+        Both run in turn; an artifact whose latency is computed, not measured, overrides this.
+        """
+        from nncomp.bench import compare_latency
+
+        return compare_latency(lambda: self.run(feeds), lambda: baseline.run(feeds), seconds=seconds)
+
     @abstractmethod
     def report(self) -> dict[str, Any]:
         """Return what the target found out while building, JSON-able."""

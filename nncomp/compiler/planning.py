@@ -21,6 +21,7 @@ from nncomp.ir import Graph
 from nncomp.onnx_io import load
 from nncomp.passes import Context, Pass, parse_spec
 from nncomp.plugins import Registry
+from nncomp.probe import TargetProbe
 from nncomp.recipe import Budget, Lock, Recipe, build_passes, full_spec, load_recipe
 from nncomp.report import Warned
 from nncomp.runtime import Feeds, random_feeds, runtime_version
@@ -81,6 +82,7 @@ class Prepared:
         return Context(
             ops=self.registry.ops,
             target=self.target.capabilities,
+            probe=TargetProbe(self.target, self.registry.ops, self.recipe.seed),
             data=self.data.calibration,
             seed=self.recipe.seed,
             threads=self.request.threads,

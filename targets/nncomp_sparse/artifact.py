@@ -82,9 +82,12 @@ class PricedArtifact(Artifact):
         theirs = price_layers(
             tuple(layer.dense() for layer in work.layers), self.pricing.machine, self.pricing.objective
         ).latency_us
-        ours = self.price.latency_us
-        ratio = theirs / ours if ours else 1.0
-        return Measurement(ours, theirs, ratio, (ratio, ratio), pairs=0, threads=1)
+        return _priced(self.price.latency_us, theirs)
+
+    def compare(self, baseline: Artifact, feeds: Feeds, *, seconds: float = 2.0) -> Measurement:
+        """Compare prices; nothing is timed."""
+        assert isinstance(baseline, SparseArtifact)
+        return _priced(self.price.latency_us, baseline.price.latency_us)
 
     def report(self) -> dict[str, Any]:
         """Return the price; see :func:`nncomp_sparse.report.price_report`."""
@@ -100,3 +103,8 @@ class PricedArtifact(Artifact):
     @cached_property
     def _session(self) -> Session:
         return Session(self.graph, optimize=True, threads=self.threads)
+
+
+def _priced(ours: float, theirs: float) -> Measurement:
+    ratio = theirs / ours if ours else 1.0
+    return Measurement(ours, theirs, ratio, (ratio, ratio), pairs=0, threads=1)
