@@ -8,17 +8,19 @@ from typing import ClassVar
 import numpy as np
 
 from nncomp_lowrank.cp import cp_als
-from nncomp_lowrank.forms import SPATIAL, Form, Stage, choices, input_basis
+from nncomp_lowrank.forms import SPATIAL, ChainForm, choices, input_basis
+from nncomp_lowrank.lowering import Stage
 from nncomp_lowrank.svd import Array, square_root
 from nncomp_lowrank.tt import tt_svd
 
 
-class TensorTrain(Form):
+class TensorTrain(ChainForm):
     """1 x 1, k x 1, 1 x k, 1 x 1, all dense: a tensor train over (i, h, w, o), with one rank throughout."""
 
     name: ClassVar[str] = "tt"
+    sweeps_to_estimate: ClassVar[int] = 1
 
-    def fits(self, kernel: tuple[int, ...]) -> bool:
+    def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
         """Convolutions over two axes, both longer than one."""
         return len(kernel) == 2 and min(kernel) > 1
 
@@ -43,7 +45,7 @@ class TensorTrain(Form):
         return [Stage("u"), Stage("core2", (1,)), Stage("core1", (0,)), Stage("v")]
 
 
-class Cp(Form):
+class Cp(ChainForm):
     """1 x 1, depthwise k x 1, depthwise 1 x k, 1 x 1: a sum of r outer products.
 
     (Lebedev et al., "Speeding-up convolutional neural networks using fine-tuned CP-decomposition", ICLR 2015.)
@@ -51,7 +53,7 @@ class Cp(Form):
 
     name: ClassVar[str] = "cp"
 
-    def fits(self, kernel: tuple[int, ...]) -> bool:
+    def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
         """Convolutions over one axis or more that are larger than 1 x 1."""
         return 1 <= len(kernel) <= len(SPATIAL) and math.prod(kernel) > 1
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
 
-from nncomp_lowrank.network import product, regression
+from nncomp.ir import Graph, Op, Value
+from nncomp_lowrank.layers import Layer
+from nncomp_lowrank.lowering import Floats, Stage, balanced, stage_weight, write_chain
+from nncomp_lowrank.network import fitted, product, regression
 from nncomp_lowrank.svd import Array, column_signs, square_root
 
 SPATIAL: Final = "hwd"
@@ -25,55 +27,102 @@ MAX_CHOICES: Final = 12
 """Ranks looked at along one axis, at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One factor as a layer.
-
-    Attributes:
-        suffix: What is added to the layer's name.
-        axes: Spatial axes that it convolves along.
-        depthwise: It works channel by channel: the factor has no axis that it reads.
-    """
-
-    suffix: str
-    axes: tuple[int, ...] = ()
-    depthwise: bool = False
-
-
 class Form(ABC):
     """One way to decompose a layer.
 
     Class attributes:
         name: As in the option ``forms``.
+        sweeps_to_estimate: Rounds of improvement without which its error would be judged too high.
     """
 
     name: ClassVar[str]
+    sweeps_to_estimate: ClassVar[int] = 0
 
     @abstractmethod
-    def fits(self, kernel: tuple[int, ...]) -> bool:
+    def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
         """True when layers with this kernel, () for matrix products, can take the form."""
-
-    @abstractmethod
-    def spec(self, spatial: int) -> str:
-        """Return the einsum of the factors to the weight."""
 
     @abstractmethod
     def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
         """Return ranks to choose from for a weight (O, I, kernel...), multiples of ``step``."""
 
     @abstractmethod
-    def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
-        """Return factors of a weight (O, I, kernel...), whose inputs have second moments ``gram`` (K, K)."""
+    def shapes(self, shape: tuple[int, ...], ranks: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the shapes of the factors of a weight (O, I, kernel...)."""
+
+    @abstractmethod
+    def fitted(self, weight: Array, ranks: tuple[int, ...], gram: Array, *, sweeps: int) -> list[Array]:
+        """Return factors of a weight with little output error.
+
+        Args:
+            weight: (O, I, kernel...), of one group.
+            ranks: From :meth:`ranks`.
+            gram: (K, K), second moments of what the weight multiplies.
+            sweeps: Rounds of improvement over all factors.
+        """
+
+    @abstractmethod
+    def product(self, factors: Sequence[Array], shape: tuple[int, ...]) -> Array:
+        """Return the weight (O, I, kernel...) that factors of one group make."""
+
+    @abstractmethod
+    def arrays(self, layer: Layer, factors: Sequence[Sequence[Array]]) -> dict[str, Floats]:
+        """Return the factors of all groups as they are stored, by what is added to the name of the weight."""
+
+    @abstractmethod
+    def write(self, graph: Graph, op: Op, layer: Layer, weights: Sequence[Value]) -> None:
+        """Write ops in place of ``op``, which read ``weights``, values of ``graph`` in the order of :meth:`arrays`."""
+
+
+class ChainForm(Form):
+    """A form whose factors are layers of the kind of the one that they replace, one behind the other."""
+
+    @abstractmethod
+    def spec(self, spatial: int) -> str:
+        """Return the einsum of the factors to the weight; rank letters appear in the order of the ranks."""
 
     @abstractmethod
     def stages(self, spatial: int) -> list[Stage]:
         """Return a stage for each factor, in the order of the factors."""
 
+    @abstractmethod
+    def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
+        """Return factors to improve on; see :meth:`fitted`."""
+
     exact: ClassVar[bool] = False
     """:meth:`start` is the optimum already."""
 
+    def shapes(self, shape: tuple[int, ...], ranks: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """See :class:`Form`."""
+        inputs, output = self.spec(len(shape) - 2).split("->")
+        sizes = dict(zip(output, shape, strict=True))
+        sizes |= dict(zip(dict.fromkeys(one for one in inputs if one not in "," + output), ranks, strict=True))
+        return [tuple(sizes[one] for one in letters) for letters in inputs.split(",")]
 
-class Svd(Form):
+    def fitted(self, weight: Array, ranks: tuple[int, ...], gram: Array, *, sweeps: int) -> list[Array]:
+        """See :class:`Form`."""
+        factors = self.start(weight, ranks, gram)
+        return factors if self.exact else fitted(self.spec(weight.ndim - 2), factors, weight, gram, sweeps=sweeps)
+
+    def product(self, factors: Sequence[Array], shape: tuple[int, ...]) -> Array:
+        """See :class:`Form`."""
+        return product(self.spec(len(shape) - 2), factors)
+
+    def arrays(self, layer: Layer, factors: Sequence[Sequence[Array]]) -> dict[str, Floats]:
+        """See :class:`Form`; factors are balanced."""
+        stages = self.stages(len(layer.kernel))
+        joined = [np.concatenate(parts) for parts in zip(*factors, strict=True)]
+        return {
+            stage.suffix: stage_weight(layer, factor, stage)
+            for stage, factor in zip(stages, balanced(joined, stages), strict=True)
+        }
+
+    def write(self, graph: Graph, op: Op, layer: Layer, weights: Sequence[Value]) -> None:
+        """See :class:`Form`."""
+        write_chain(graph, op, layer, weights, self.stages(len(layer.kernel)))
+
+
+class Svd(ChainForm):
     """A k x k layer with r outputs, then a 1 x 1 one: principal components of the output (reduced-rank regression).
 
     Matrix products: W ~ U V. (Zhang et al., "Accelerating very deep convolutional networks for classification and
@@ -83,7 +132,7 @@ class Svd(Form):
     name: ClassVar[str] = "svd"
     exact: ClassVar[bool] = True
 
-    def fits(self, kernel: tuple[int, ...]) -> bool:
+    def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
         """All layers."""
         return len(kernel) <= len(SPATIAL)
 
@@ -106,12 +155,12 @@ class Svd(Form):
         return [Stage("u"), Stage("v", tuple(range(spatial)))]
 
 
-class SvdOfInputs(Form):
+class SvdOfInputs(ChainForm):
     """A 1 x 1 layer that reduces the inputs to r, then the k x k one."""
 
     name: ClassVar[str] = "svd-in"
 
-    def fits(self, kernel: tuple[int, ...]) -> bool:
+    def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
         """Convolutions that are larger than 1 x 1: elsewhere it is the SVD."""
         return 1 <= len(kernel) <= len(SPATIAL) and math.prod(kernel) > 1
 
@@ -133,7 +182,7 @@ class SvdOfInputs(Form):
         return [Stage("u", tuple(range(spatial))), Stage("v")]
 
 
-class Spatial(Form):
+class Spatial(ChainForm):
     """A k x 1 layer with r outputs, then a 1 x k one.
 
     (Jaderberg, Vedaldi, Zisserman, "Speeding up convolutional neural networks with low rank expansions", BMVC 2014.)
@@ -141,7 +190,7 @@ class Spatial(Form):
 
     name: ClassVar[str] = "spatial"
 
-    def fits(self, kernel: tuple[int, ...]) -> bool:
+    def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
         """Convolutions over two axes, both longer than one."""
         return len(kernel) == 2 and min(kernel) > 1
 
@@ -168,12 +217,12 @@ class Spatial(Form):
         return [Stage("u", (1,)), Stage("v", (0,))]
 
 
-class Tucker(Form):
+class Tucker(ChainForm):
     """1 x 1 to b channels, k x k to a, 1 x 1 to the outputs: :mod:`nncomp_lowrank.tucker` in the data's metric."""
 
     name: ClassVar[str] = "tucker"
 
-    def fits(self, kernel: tuple[int, ...]) -> bool:
+    def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
         """As :class:`SvdOfInputs`."""
         return 1 <= len(kernel) <= len(SPATIAL) and math.prod(kernel) > 1
 
@@ -231,8 +280,3 @@ def input_basis(weight: Array, rank: int, gram: Array) -> tuple[Array, Array]:
     unfolded = np.moveaxis(weight, 1, 0).reshape(inputs, -1)
     basis = leading(root @ (unfolded @ unfolded.T) @ root, rank)
     return basis.T @ inverse, root @ basis
-
-
-def stacked(factors: Sequence[Sequence[Array]]) -> list[Array]:
-    """Join the factors of all groups along what they write."""
-    return [np.concatenate(parts) for parts in zip(*factors, strict=True)]

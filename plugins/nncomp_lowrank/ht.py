@@ -37,9 +37,7 @@ def ht_matrix(
     paired = paired.transpose([axis for k in range(order) for axis in (k, order + k)])
     rest = paired.reshape([m * n for m, n in zip(rows, columns, strict=True)])
     bases, rest = _projected(rest, rank)
-    leaves = [
-        basis.reshape(m, n, basis.shape[1]) for basis, m, n in zip(bases, rows, columns, strict=True)
-    ]
+    leaves = [basis.reshape(m, n, basis.shape[1]) for basis, m, n in zip(bases, rows, columns, strict=True)]
     transfers: list[Array] = []
     while rest.ndim > 1:
         sizes = rest.shape
@@ -48,17 +46,13 @@ def ht_matrix(
             bases, rest = [joined[:, None]], np.ones(1)
         else:
             bases, rest = _projected(joined, rank)
-        transfers += [
-            basis.reshape(sizes[2 * k], sizes[2 * k + 1], basis.shape[1]) for k, basis in enumerate(bases)
-        ]
+        transfers += [basis.reshape(sizes[2 * k], sizes[2 * k + 1], basis.shape[1]) for k, basis in enumerate(bases)]
     return leaves, transfers
 
 
 def _projected(tensor: Array, rank: int) -> tuple[list[Array], Array]:
     """Return an orthonormal basis of each unfolding's leading space, and the tensor in these bases."""
-    bases = [
-        leading_basis(np.moveaxis(tensor, k, 0).reshape(tensor.shape[k], -1), rank) for k in range(tensor.ndim)
-    ]
+    bases = [leading_basis(np.moveaxis(tensor, k, 0).reshape(tensor.shape[k], -1), rank) for k in range(tensor.ndim)]
     for k, basis in enumerate(bases):
         tensor = np.moveaxis(np.tensordot(basis.T, tensor, (1, k)), 0, k)
     return bases, tensor

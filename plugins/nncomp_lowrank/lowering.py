@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from nncomp.ir import Graph, Op, Value
-from nncomp_lowrank.forms import Stage
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.svd import Array
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One factor as a layer.
+
+    Attributes:
+        suffix: What is added to the layer's name.
+        axes: Spatial axes that it convolves along.
+        depthwise: It works channel by channel: the factor has no axis that it reads.
+    """
+
+    suffix: str
+    axes: tuple[int, ...] = ()
+    depthwise: bool = False
 
 
 def balanced(factors: Sequence[Array], stages: Sequence[Stage]) -> list[Array]:
@@ -32,7 +50,9 @@ def balanced(factors: Sequence[Array], stages: Sequence[Stage]) -> list[Array]:
         if stages[reader].depthwise:
             read = np.sqrt(np.square(found[reader]).reshape(len(written), -1).mean(axis=1))
         else:
-            parts = np.square(found[reader]).reshape(groups, -1, found[reader].shape[1], math.prod(found[reader].shape[2:]))
+            parts = np.square(found[reader]).reshape(
+                groups, -1, found[reader].shape[1], math.prod(found[reader].shape[2:])
+            )
             read = np.sqrt(parts.mean(axis=(1, 3))).reshape(-1)
         usable = (written > 0) & (read > 0)
         factor = np.sqrt(np.where(usable, read / np.where(usable, written, 1.0), 1.0))
@@ -45,7 +65,7 @@ def balanced(factors: Sequence[Array], stages: Sequence[Stage]) -> list[Array]:
     return found
 
 
-def stage_weight(layer: Layer, factor: Array, stage: Stage) -> np.ndarray[Any, np.dtype[np.float32]]:
+def stage_weight(layer: Layer, factor: Array, stage: Stage) -> Floats:
     """Return a factor in the layout that its op reads."""
     if not layer.kernel:
         stored = factor if layer.op.attr("transB", 0) else factor.T
@@ -55,18 +75,8 @@ def stage_weight(layer: Layer, factor: Array, stage: Stage) -> np.ndarray[Any, n
     return np.ascontiguousarray(factor.reshape(factor.shape[0], read, *sizes), np.float32)
 
 
-def add_constants(layer: Layer, factors: Sequence[Array], stages: Sequence[Stage]) -> list[Value]:
-    """Add the factors as constants beside the weight that they replace, in the order of the factors."""
-    name = layer.weight.name or layer.name
-    return [
-        layer.home.add_constant(f"{name}.{stage.suffix}", stage_weight(layer, factor, stage))
-        for factor, stage in zip(factors, stages, strict=True)
-    ]
-
-
-def replace_site(graph: Graph, op: Op, layer: Layer, constants: Sequence[Value], stages: Sequence[Stage]) -> None:
+def write_chain(graph: Graph, op: Op, layer: Layer, weights: Sequence[Value], stages: Sequence[Stage]) -> None:
     """Write the stages in place of ``op``, data first; the last one keeps the bias, and what reads the op reads it."""
-    weights = [_visible(graph, layer.home, constant) for constant in constants]
     value = op.inputs[0]
     assert value is not None
     base = op.name or op.output.name
@@ -75,8 +85,7 @@ def replace_site(graph: Graph, op: Op, layer: Layer, constants: Sequence[Value],
         inputs = [value, weights[at], op.input(2) if last else None]
         attrs = _conv_attrs(op, layer, stages[at], weights[at]) if layer.kernel else _product_attrs(op, first, last)
         name = f"{base}.{stages[at].suffix}"
-        new = graph.add_op(op.kind, inputs, [(name, op.output.type if last else None)], attrs=attrs, name=name)
-        value = new.output
+        value = graph.add_op(op.kind, inputs, [(name, op.output.type if last else None)], attrs=attrs, name=name).output
     graph.replace_uses(op.output, value)
     graph.remove_unused([op.output])
 
@@ -84,8 +93,7 @@ def replace_site(graph: Graph, op: Op, layer: Layer, constants: Sequence[Value],
 def _conv_attrs(op: Op, layer: Layer, stage: Stage, weight: Value) -> Mapping[str, object]:
     """Return the attributes of one stage: its own axes keep kernel, strides, dilations and pads, others have none.
 
-    The first stage to convolve along an axis is the only one, so strides are taken once; an axis of size 1 that has a
-    stride gives it to the stage of the largest kernel.
+    Each axis belongs to one stage, so strides are taken once.
     """
     spatial = len(layer.kernel)
     own = set(stage.axes)
@@ -119,9 +127,9 @@ def _product_attrs(op: Op, first: bool, last: bool) -> Mapping[str, object]:
     return attrs
 
 
-def _visible(graph: Graph, home: Graph, value: Value) -> Value:
+def visible(graph: Graph, home: Graph, value: Value) -> Value:
     """Return what stands in ``graph`` for a value of ``home``, a graph around it."""
     if graph is home:
         return value
     assert graph.parent is not None
-    return graph.capture(_visible(graph.parent, home, value))
+    return graph.capture(visible(graph.parent, home, value))

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import numpy as np
 
@@ -25,7 +26,14 @@ _RIDGE: Final = 1e-9
 
 def product(spec: str, factors: Sequence[Array]) -> Array:
     """Return the weight that the factors make."""
-    return np.asarray(np.einsum(spec, *factors, optimize=True))
+    path = _path(spec, tuple(factor.shape for factor in factors))
+    return np.asarray(np.einsum(spec, *factors, optimize=path))
+
+
+@lru_cache(maxsize=256)
+def _path(spec: str, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    """Return the order of contraction, which costs more to find than a small product itself."""
+    return np.einsum_path(spec, *(np.broadcast_to(0.0, shape) for shape in shapes), optimize="greedy")[0]
 
 
 def output_error(difference: Array, gram: Array) -> float:
@@ -64,7 +72,7 @@ def fitted(
         found[0] = _solved_first(spec, found, image, gram)
     for _ in range(sweeps):
         for index in range(len(found) - 1, 0 if exact else -1, -1):
-            found[index] = _descended(spec, found, index, image, gram, target.shape, steps)
+            found[index] = _descended(spec, found, index, image.reshape(target.shape), gram, steps=steps)
         if exact:
             found[0] = _solved_first(spec, found, image, gram)
     return found
@@ -88,24 +96,23 @@ def regression(basis: Array, image: Array, gram: Array) -> Array:
         return np.asarray(image @ basis.T @ np.linalg.pinv(inner, hermitian=True))
 
 
-def _descended(
-    spec: str, factors: Sequence[Array], index: int, image: Array, gram: Array, shape: tuple[int, ...], steps: int
-) -> Array:
+def _descended(spec: str, factors: Sequence[Array], index: int, image: Array, gram: Array, *, steps: int) -> Array:
     """Take conjugate-gradient steps in one factor f: L^T(L(f) C) = L^T(T C), L the weight as a function of f."""
     inputs, output = spec.split("->")
     letters = inputs.split(",")
     others = [factor for k, factor in enumerate(factors) if k != index]
     back = ",".join([output, *(one for k, one in enumerate(letters) if k != index)]) + f"->{letters[index]}"
+    shape, columns = image.shape, gram.shape[0]
     scale = np.asarray(1.0 / np.maximum(np.sqrt(_curvature(back, others, gram, shape)), _TINY))
 
     def weight(factor: Array) -> Array:
-        return product(spec, [*factors[:index], factor, *factors[index + 1 :]]).reshape(-1, gram.shape[0])
+        return product(spec, [*factors[:index], factor, *factors[index + 1 :]]).reshape(-1, columns)
 
     def gradient(rows: Array) -> Array:
         return product(back, [rows.reshape(shape), *others]) * scale
 
     start = factors[index]
-    residual = gradient(image - weight(start) @ gram)
+    residual = gradient(image.reshape(-1, columns) - weight(start) @ gram)
     direction, change = residual, np.zeros_like(start)
     size = float(np.square(residual).sum())
     first = size
@@ -126,7 +133,7 @@ def _descended(
 
 
 def _curvature(back: str, others: Sequence[Array], gram: Array, shape: tuple[int, ...]) -> Array:
-    """Return about the diagonal of the normal equations, which evens the steps out: L^T diag(C) L, squares for signs."""
+    """Return about the diagonal of the normal equations, L^T diag(C) L, squares for signs: it evens the steps out."""
     squares = [np.square(factor) for factor in others]
     diagonal = np.broadcast_to(np.diagonal(gram), (math.prod(shape) // len(gram), len(gram))).reshape(shape)
     found = product(back, [diagonal, *squares])

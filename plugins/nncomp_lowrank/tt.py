@@ -36,7 +36,9 @@ def tt_svd(tensor: npt.NDArray[Any], ranks: Sequence[int]) -> list[Array]:
     return cores
 
 
-def tt_matrix(matrix: npt.NDArray[Any], rows: Sequence[int], columns: Sequence[int], ranks: Sequence[int]) -> list[Array]:
+def tt_matrix(
+    matrix: npt.NDArray[Any], rows: Sequence[int], columns: Sequence[int], ranks: Sequence[int]
+) -> list[Array]:
     """Return a matrix as a train of small matrices: core k of shape (r_{k-1}, m_k, n_k, r_k).
 
     matrix[(m1, ..., md), (n1, ..., nd)] ~ product over k of core_k[:, m_k, n_k, :].
@@ -51,9 +53,7 @@ def tt_matrix(matrix: npt.NDArray[Any], rows: Sequence[int], columns: Sequence[i
     paired = np.asarray(matrix, np.float64).reshape(*rows, *columns)
     paired = paired.transpose([axis for k in range(order) for axis in (k, order + k)])
     cores = tt_svd(paired.reshape([m * n for m, n in zip(rows, columns, strict=True)]), ranks)
-    return [
-        core.reshape(core.shape[0], m, n, core.shape[2]) for core, m, n in zip(cores, rows, columns, strict=True)
-    ]
+    return [core.reshape(core.shape[0], m, n, core.shape[2]) for core, m, n in zip(cores, rows, columns, strict=True)]
 
 
 def near_square_modes(size: int, order: int) -> tuple[int, ...]:

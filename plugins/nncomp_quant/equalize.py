@@ -46,7 +46,7 @@ class Equalize(Pass):
 
     name: ClassVar[str] = "equalize"
     effect: ClassVar[Effect] = Effect.LOSSY
-    after: ClassVar[tuple[str, ...]] = ("cleanup", "fuse", "fold-batchnorm", "fold-scales", "fold-pad")
+    after: ClassVar[tuple[str, ...]] = ("cleanup", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose")
 
     samples: int = option(32, help="calibration samples to see channel ranges on", ge=1)
     strength: float = option(

@@ -47,7 +47,8 @@ class Quantize(Pass):
     name: ClassVar[str] = "quantize"
     effect: ClassVar[Effect] = Effect.LOSSY
     after: ClassVar[tuple[str, ...]] = (
-        "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "equalize",
+        "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose",
+        "equalize",
     )  # fmt: skip
 
     method: Method = option(Method.MSE, help="how activation ranges are chosen from calibration data")

@@ -86,7 +86,7 @@ class PricedArtifact(Artifact):
 
     def compare(self, baseline: Artifact, feeds: Feeds, *, seconds: float = 2.0) -> Measurement:
         """Compare prices; nothing is timed."""
-        assert isinstance(baseline, SparseArtifact)
+        assert isinstance(baseline, PricedArtifact)
         return _priced(self.price.latency_us, baseline.price.latency_us)
 
     def report(self) -> dict[str, Any]:

@@ -1,0 +1,174 @@
+"""The ``decompose`` pass: layers become sequences of smaller ones where that saves most and costs least."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import ClassVar
+
+import numpy as np
+
+from nncomp.errors import RecipeError, UnsupportedError
+from nncomp.ir import Graph, Op
+from nncomp.passes import Context, Effect, Pass, option
+from nncomp.selectors import select
+from nncomp_lowrank.choice import FORMS
+from nncomp_lowrank.forms import Form
+from nncomp_lowrank.layers import Layer, find_layers
+from nncomp_lowrank.noise import plan_by_noise
+from nncomp_lowrank.options import Option, options_of
+from nncomp_lowrank.planning import Plan, plan_counted, plan_timed
+from nncomp_lowrank.pricing import Pricer
+from nncomp_lowrank.results import layer_facts, summary
+from nncomp_lowrank.rewriting import FitSettings, Rewriter
+from nncomp_lowrank.statistics import input_moments, input_shapes, model_error, sensitivities
+from nncomp_lowrank.svd import Array
+from nncomp_lowrank.timing import Stopwatch
+
+
+class Decompose(Pass):
+    """Replace layers by sequences of smaller ones: low-rank matrices and tensors that fit the data.
+
+    Each convolution and matrix product with a constant weight is tried in several forms and ranks; what is saved
+    against the error of the layer's output decides, over the whole model. The factors minimise the output error on
+    calibration inputs as they are behind the layers already replaced, against the outputs of the original (generalized
+    low-rank approximation; Zhang et al., "Accelerating very deep convolutional networks for classification and
+    detection", TPAMI 2016).
+    """
+
+    name: ClassVar[str] = "decompose"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    after: ClassVar[tuple[str, ...]] = (
+        "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad",
+    )  # fmt: skip
+
+    macs: float | None = option(None, help="share of the multiply-accumulates of all layers to keep", gt=0, lt=1)
+    params: float | None = option(None, help="share of the weights of all layers to keep", gt=0, lt=1)
+    latency: float | None = option(
+        None, help="share of the model's latency on the target to keep, by the times of its layers", gt=0, lt=1
+    )
+    forms: tuple[str, ...] = option(tuple(FORMS), help="forms to choose from")
+    align: int = option(0, help="ranks are multiples of this; 0: of what the target's kernels like", ge=0)
+    only_faster: bool = option(
+        True, help="decompose a layer only where that is measured to be faster; false gives the same bytes on every run"
+    )
+    data_aware: bool = option(True, help="fit outputs on calibration data; else weights alone")
+    sequential: bool = option(True, help="fit each layer to what those in front of it, replaced already, give")
+    samples: int = option(128, help="calibration samples to look at", ge=1)
+    positions: int = option(64, help="output positions of each sample that count", ge=1)
+    sensitivity: int = option(
+        16, help="samples on which to find out how much the model's output minds each layer's error; 0: all alike", ge=0
+    )
+    sweeps: int = option(2, help="rounds of improvement over the factors of each layer", ge=0)
+    skip: tuple[str, ...] = option((), help="ops to leave as they are, by name or label; globs, or re:...")
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        """Decompose layers of ``graph``.
+
+        Raises:
+            RecipeError: two budgets, or an unknown form.
+            UnsupportedError: no layer can be decomposed, or not so far as the budget asks (NNC-M052); a latency
+                cannot be measured (NNC-T002).
+        """
+        forms = self._forms()
+        skipped = select(graph, self.skip, option="decompose.skip") if self.skip else set()
+        layers, unfit = find_layers(graph, ctx.ops, skipped)
+        for op, reason in unfit.items():
+            ctx.note("declined", self.name, node=op.label, reason=reason)
+        if not layers:
+            raise _nothing(unfit)
+        plan, minds, grams = self._planned(graph, layers, forms, ctx)
+        for layer, reason in plan.left.items():
+            ctx.note("declined", self.name, node=layer.name, reason=reason)
+        if not plan.chosen:
+            raise _nothing({layer.op: reason for layer, reason in plan.left.items()})
+        before, sequential = graph.clone(), self.data_aware and self.sequential
+        settings = FitSettings(self.samples, self.positions, self.sweeps, sequential and ctx.data is not None)
+        facts = {layer: layer_facts(layer, one, plan, grams[layer]) for layer, one in plan.chosen.items()}
+        errors = Rewriter(graph, ctx, settings, grams).run(layers, plan.chosen)
+        for layer, one in plan.chosen.items():
+            ctx.note("fired", f"{self.name}: {one.form.name}", node=layer.name)
+        ctx.results[self.name] = summary(
+            plan,
+            facts,
+            {layer: (errors[layer], minds[layer]) for layer in plan.chosen},
+            unfit,
+            self._end_to_end(before, graph, ctx),
+        )
+
+    def _planned(
+        self, graph: Graph, layers: Sequence[Layer], forms: Sequence[Form], ctx: Context
+    ) -> tuple[Plan, dict[Layer, float], dict[Layer, Array]]:
+        feeds = next(iter(ctx.data), None) if ctx.data is not None else None
+        pricer = Pricer(ctx.ops, input_shapes(graph, layers, feeds))
+        settings = {"samples": self.samples, "positions": self.positions}
+        seen = input_moments(graph, layers, ctx, **settings) if self.data_aware else {}
+        grams = {layer: seen[layer] if layer in seen else _unit(layer) for layer in layers}
+        step = self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
+        cost = "params" if self.params is not None else "macs"
+        offered = {}
+        for number, layer in enumerate(layers):
+            offered[layer] = options_of(layer, forms, grams[layer], pricer, step=step, cost=cost)
+            ctx.progress.step("ranks", number + 1, len(layers))
+        stopwatch = Stopwatch(ctx.probe, pricer, ctx) if ctx.probe is not None else None
+        minds = self._sensitivities(graph, offered, grams, ctx)
+        if self.latency is not None:
+            if stopwatch is None or ctx.probe is None:
+                raise UnsupportedError("decompose.latency: nothing here can be timed", code="NNC-T002")
+            whole = ctx.probe.compare(graph, graph, then=ctx.following).baseline_us
+            return plan_timed(offered, minds, stopwatch, share=self.latency, network_us=whole), minds, grams
+        timed = stopwatch if self.only_faster else None
+        if self.macs is None and self.params is None:
+            return plan_by_noise(offered, timed), minds, grams
+        share = self.macs if self.macs is not None else self.params or 1.0
+        return plan_counted(offered, minds, pricer, cost=cost, share=share, stopwatch=timed), minds, grams
+
+    def _end_to_end(self, before: Graph, after: Graph, ctx: Context) -> float | None:
+        """Return the relative squared error of the model's outputs on a few samples, None without data."""
+        if ctx.data is None:
+            return None
+        return model_error(before, after, islice(iter(ctx.data), self.sensitivity or 16))
+
+    def _forms(self) -> list[Form]:
+        budgets = [name for name in ("macs", "params", "latency") if getattr(self, name) is not None]
+        if len(budgets) > 1:
+            raise RecipeError(f"decompose: {' and '.join(budgets)} are two budgets, give one", code="NNC-R012")
+        unknown = [name for name in self.forms if name not in FORMS]
+        if unknown:
+            raise RecipeError(f"decompose.forms: unknown form {unknown[0]!r}", hint=f"forms: {', '.join(FORMS)}")
+        return [form for name, form in FORMS.items() if name in self.forms]
+
+    def _sensitivities(
+        self, graph: Graph, offered: Mapping[Layer, Sequence[Option]], grams: Mapping[Layer, Array], ctx: Context
+    ) -> dict[Layer, float]:
+        alike = dict.fromkeys(offered, 1.0)
+        if not self.sensitivity or ctx.data is None:
+            return alike
+        damaged = {}
+        for layer, found in offered.items():
+            if not found or any(part is not graph for part, _ in layer.sites):
+                continue
+            one = min(found, key=lambda candidate: abs(candidate.error - 0.05))
+            parts = layer.tensor()
+            weight = np.stack(
+                [
+                    one.form.product(one.form.fitted(part, one.ranks, gram, sweeps=0), layer.shape)
+                    for part, gram in zip(parts, grams[layer], strict=True)
+                ]
+            )
+            damaged[layer] = weight, one.error
+        return alike | sensitivities(graph, list(damaged), damaged, islice(iter(ctx.data), self.sensitivity))
+
+
+def _unit(layer: Layer) -> Array:
+    return np.broadcast_to(np.eye(layer.view.columns), (layer.groups, layer.view.columns, layer.view.columns))
+
+
+def _nothing(left: Mapping[Op, str]) -> UnsupportedError:
+    reasons: dict[str, list[Op]] = {}
+    for op, reason in left.items():
+        reasons.setdefault(reason, []).append(op)
+    told = "; ".join(f"{len(ops)} x {ops[0].kind}: {reason}" for reason, ops in list(reasons.items())[:4])
+    return UnsupportedError(
+        "decompose: nothing in this model can be decomposed" + (f" ({told})" if told else ""), code="NNC-M052"
+    )

@@ -1,0 +1,126 @@
+"""What a layer costs, as it is and in any form: counted by the table of op semantics, and timed on the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nncomp.infer import infer_types
+from nncomp.ir import DataType, Graph, Op, TensorType, Value
+from nncomp.ops import OpTable
+from nncomp_lowrank.forms import Form
+from nncomp_lowrank.layers import Layer
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Cost of a layer: MACs of all its sites, parameters of its one weight."""
+
+    macs: int
+    params: int
+
+
+class Pricer:
+    """Prices layers from graphs of one layer each; equal layers are looked at once.
+
+    Args:
+        ops: Op semantics.
+        shapes: Shape of what each site multiplies.
+    """
+
+    def __init__(self, ops: OpTable, shapes: Mapping[Value, Shape]) -> None:
+        self._ops, self._shapes = ops, shapes
+        self._known: dict[object, Price] = {}
+
+    def dense(self, layer: Layer) -> Price:
+        """Return the price of the layer as it is."""
+        return self._price(layer, None, ())
+
+    def form(self, layer: Layer, form: Form, ranks: tuple[int, ...]) -> Price:
+        """Return the price of the layer in a form."""
+        return self._price(layer, form, ranks)
+
+    def alone(self, layer: Layer, site: Op, form: Form | None, ranks: tuple[int, ...], *, seed: int = 0) -> Graph:
+        """Return a graph of one site alone, with random weights."""
+        return layer_alone(layer, site, self._shapes[_data(layer, site)], form, ranks, seed=seed)
+
+    def key(self, layer: Layer, site: Op) -> object:
+        """Return what makes two sites cost the same."""
+        attrs = tuple(sorted((name, repr(attr.value)) for name, attr in site.attrs.items()))
+        return (site.kind, attrs, layer.groups, layer.shape, self._shapes[_data(layer, site)], len(site.inputs))
+
+    def _price(self, layer: Layer, form: Form | None, ranks: tuple[int, ...]) -> Price:
+        macs = params = 0
+        for _, site in layer.sites:
+            key = (self.key(layer, site), form.name if form is not None else "", ranks)
+            if key not in self._known:
+                self._known[key] = self._counted(self.alone(layer, site, form, ranks))
+            macs, params = macs + self._known[key].macs, self._known[key].params
+        return Price(macs, params)
+
+    def _counted(self, graph: Graph) -> Price:
+        infer_types(graph, self._ops)
+        costs = [cost for op in graph.ops() if (cost := self._ops.cost(op, graph)) is not None]
+        params = sum(value.const.size for value in graph.constants() if value.const is not None and _is_float(value))
+        return Price(sum(cost.macs for cost in costs), params)
+
+
+def layer_alone(
+    layer: Layer, site: Op, data: Shape, form: Form | None, ranks: tuple[int, ...], *, seed: int = 0
+) -> Graph:
+    """Return a graph with one input of shape ``data`` and one site of a layer, dense or in a form; random weights."""
+    rng = np.random.default_rng(seed)
+    graph = Graph("layer")
+    graph.set_info(opsets=layer.home.opsets, ir_version=layer.home.info.ir_version)
+    x = graph.add_input("x", TensorType(DataType.FLOAT, data))
+    array = layer.weight.const
+    assert array is not None
+    weight = graph.add_constant("w", _random(rng, array.shape))
+    bias = site.input(2) if site.kind in ("Conv", "Gemm") else None
+    operands = [x, weight, graph.add_constant("b", _random(rng, (layer.groups * layer.shape[0],)))][: 3 if bias else 2]
+    op = graph.add_op(site.kind, operands, ["y"], attrs=site.attrs, name="layer")
+    graph.set_outputs([op.output])
+    infer_types(graph)
+    if form is None:
+        return graph
+    twin = Layer("layer", weight, graph, layer.view, layer.kernel, [(graph, op)])
+    factors = [[_random(rng, shape).astype(np.float64) for shape in form.shapes(layer.shape, ranks)]] * layer.groups
+    write_form(twin, form, factors)
+    return graph
+
+
+def write_form(layer: Layer, form: Form, factors: Sequence[Sequence[np.ndarray[Shape, np.dtype[np.float64]]]]) -> None:
+    """Replace all sites of a layer by a form of it; the factors become constants once.
+
+    Args:
+        layer: What is replaced.
+        form: How.
+        factors: Those of each group.
+    """
+    from nncomp_lowrank.lowering import visible
+
+    name = layer.weight.name or layer.name
+    constants = [
+        layer.home.add_constant(f"{name}.{suffix}", array) for suffix, array in form.arrays(layer, factors).items()
+    ]
+    for graph, op in layer.sites:
+        form.write(graph, op, layer, [visible(graph, layer.home, constant) for constant in constants])
+    layer.home.remove_unused([layer.weight])
+
+
+def _data(layer: Layer, site: Op) -> Value:
+    value = site.inputs[layer.view.data]
+    assert value is not None
+    return value
+
+
+def _random(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray[Shape, np.dtype[np.float32]]:
+    return rng.normal(0, 0.05, shape).astype(np.float32)
+
+
+def _is_float(value: Value) -> bool:
+    return value.const is not None and value.const.dtype == DataType.FLOAT and len(value.const.shape) > 1

@@ -1,0 +1,227 @@
+"""The pass: budgets are met, data help, what stays says why, and the graph around a layer stays what it was."""
+
+import numpy as np
+import pytest
+
+import nncomp
+from nncomp.data import FeedSource
+from nncomp.errors import RecipeError, UnsupportedError
+from nncomp.infer import infer_types
+from nncomp.passes import Context
+from nncomp.runtime import run
+from nncomp.testing import assert_same_function, graph
+from nncomp_lowrank.decompose import Decompose
+
+NET = """
+g (float[1,16,8,8] x) => (float[1,10] y)
+<float[32,16,3,3] w1, float[32] b1, float[32,32,3,3] w2, float[10,32] w3, float[10] b3>
+{
+   [c1] a = Conv <pads = [1,1,1,1]> (x, w1, b1)
+   r = Relu (a)
+   [c2] c = Conv <pads = [1,1,1,1], strides = [2,2]> (r, w2)
+   s = Relu (c)
+   p = GlobalAveragePool (s)
+   f = Flatten (p)
+   [fc] y = Gemm <transB = 1> (f, w3, b3)
+}
+"""
+
+
+def samples(count, seed=0, channels=16, rank=6):
+    """Return images whose channels are mixtures of a few."""
+    mixing = np.random.default_rng(99).normal(size=(channels, rank))
+    sources = np.random.default_rng(seed).normal(size=(count, rank, 8, 8))
+    mixed = np.einsum("nrhw,cr->nchw", sources, mixing)
+    return [{"x": one[None].astype(np.float32)} for one in mixed]
+
+
+def low_rank_weights(seed=0):
+    """Return a second weight that is nearly of rank 8, as trained ones are."""
+    rng = np.random.default_rng(seed)
+    core = np.einsum(
+        "oa,abhw,bi->oihw", rng.normal(size=(32, 8)), rng.normal(size=(8, 8, 3, 3)), rng.normal(size=(8, 32))
+    )
+    return {"w2": (core / 30 + 0.02 * rng.normal(size=core.shape)).astype(np.float32)}
+
+
+def decomposed(text=NET, *, data=True, constants=None, **options):
+    before = graph(text, constants=low_rank_weights() if constants is None else constants)
+    infer_types(before)
+    after = before.clone()
+    ctx = Context(data=FeedSource(samples(8), after) if data else None)
+    Decompose(**({"align": 4, "forms": ("svd", "tucker")} | options)).run(after, ctx)
+    infer_types(after)
+    return before, after, ctx
+
+
+def error(before, after):
+    pairs = [(run(before, one)["y"], run(after, one)["y"]) for one in samples(8, seed=1)]
+    return sum(np.square(a - b).sum() for a, b in pairs) / sum(np.square(a).sum() for a, _ in pairs)
+
+
+def cost(model, name):
+    table = Context().ops
+    infer_types(model)
+    return sum(getattr(table.cost(op, model), name) for op in model.ops() if op.kind in ("Conv", "Gemm", "MatMul"))
+
+
+@pytest.mark.parametrize("name", ["macs", "params"])
+@pytest.mark.parametrize("share", [0.8, 0.5])
+def test_a_budget_is_met(name, share):
+    before, after, ctx = decomposed(**{name: share})
+    assert cost(after, name) <= (share + 0.01) * cost(before, name)
+    assert ctx.results["decompose"]["reached"] <= share
+
+
+def test_the_factors_have_traceable_names_and_the_activation_stays_behind_them():
+    _, after, _ = decomposed(macs=0.6, forms=["tucker"], skip=("c1", "fc"))
+    ops = after.ops()
+    assert [op.name for op in ops if op.name.startswith("c2")] == ["c2.v", "c2.core", "c2.u"]
+    v, core, u = (next(op for op in ops if op.name == f"c2.{part}") for part in ("v", "core", "u"))
+    assert [value.name for value in (v.inputs[1], core.inputs[1], u.inputs[1])] == ["w2.v", "w2.core", "w2.u"]
+    assert (v.attr("strides"), core.attr("strides"), u.attr("strides")) == ((1, 1), (2, 2), (1, 1))
+    assert [op.kind for op in after.users(u.output)] == ["Relu"]
+
+
+def test_data_make_the_error_smaller():
+    before, plain, _ = decomposed(macs=0.5, data_aware=False, forms=["svd", "tucker"])
+    _, aware, _ = decomposed(macs=0.5, forms=["svd", "tucker"])
+    assert error(before, aware) < 0.5 * error(before, plain)
+
+
+def test_layers_fitted_to_what_lies_in_front_of_them_are_better():
+    before, alone, _ = decomposed(macs=0.4, sequential=False)
+    _, walked, _ = decomposed(macs=0.4)
+    assert error(before, walked) < error(before, alone)
+
+
+def test_the_report_names_forms_ranks_errors_and_spectra():
+    _, _, ctx = decomposed(macs=0.5)
+    found = ctx.results["decompose"]
+    assert set(found) == {"reached", "layers", "left", "error_expected", "error_end_to_end", "saved_us"}
+    one = next(iter(found["layers"].values()))
+    assert set(one) == {"form", "ranks", "macs", "params", "spectrum", "error", "sensitivity"}
+    assert one["spectrum"] == sorted(one["spectrum"], reverse=True)
+    assert 0 <= one["error"] < 1
+
+
+def test_a_shared_weight_is_decomposed_once():
+    text = """
+    g (float[1,16,8,8] x) => (float[1,16,8,8] y)
+    <float[16,16,3,3] w>
+    { [a] a = Conv <pads = [1,1,1,1]> (x, w)  r = Relu (a)  [b] y = Conv <pads = [1,1,1,1]> (r, w) }
+    """
+    _, after, ctx = decomposed(text, constants={}, macs=0.6, forms=["svd"])
+    assert sorted(value.name for value in after.constants()) == ["w.u", "w.v"]
+    assert [op.name for op in after.ops() if op.kind == "Conv"] == ["a.v", "a.u", "b.v", "b.u"]
+    assert list(ctx.results["decompose"]["layers"]) == ["a"]
+
+
+def test_a_layer_in_a_body_is_decomposed_without_data():
+    text = """
+    g (bool c, float[1,16,8,8] x) => (float[1,16,8,8] y)
+    <float[16,16,3,3] w>
+    {
+       y = If (c) <
+         then_branch = t () => (float[1,16,8,8] p) { [inner] p = Conv <pads = [1,1,1,1]> (x, w) },
+         else_branch = e () => (float[1,16,8,8] q) { q = Identity (x) }
+       >
+    }
+    """
+    rng = np.random.default_rng(0)
+    flat = rng.normal(size=(16, 4)) @ rng.normal(size=(4, 144))
+    before = graph(text, constants={"w": (flat / 10).reshape(16, 16, 3, 3).astype(np.float32)})
+    infer_types(before)
+    after = before.clone()
+    Decompose(macs=0.5, align=4, forms=("svd",)).run(after, Context())
+    assert_same_function(before, after)
+    assert [op.name for _, op in after.walk() if op.kind == "Conv"] == ["inner.v", "inner.u"]
+    assert {value.name for value in after.constants()} == {"w.u", "w.v"}
+
+
+def test_without_a_budget_ranks_are_what_stands_out_of_noise():
+    _, _, ctx = decomposed(data=False)
+    found = ctx.results["decompose"]["layers"]
+    assert found["c2"]["form"] == "tucker"
+    assert found["c2"]["ranks"] == [8, 8]
+
+
+class Clock:
+    """A probe that takes MACs for microseconds, but for graphs with more than two layers."""
+
+    def compare(self, graph, baseline, *, then=(), seconds=0.1):
+        us = [self._us(one) for one in (graph, baseline)]
+        return nncomp.Measurement(us[0], us[1], us[1] / us[0], (1.0, 1.0), pairs=0)
+
+    def _us(self, model):
+        one = model.clone()
+        penalty = 100 if len(one.ops()) == 3 else 1
+        return cost(one, "macs") / 1000 * penalty
+
+
+def test_what_is_measured_to_be_slower_is_left_with_the_reason():
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    ctx = Context(data=FeedSource(samples(4), before), probe=Clock())
+    Decompose(macs=0.7, align=4, forms=("tucker", "svd")).run(before, ctx)
+    found = ctx.results["decompose"]
+    assert {one["form"] for one in found["layers"].values()} == {"svd"}
+    assert all(slow > fast for slow, fast in (one["latency_us"] for one in found["layers"].values()))
+
+
+def test_a_budget_of_latency_is_met_by_the_times_of_layers():
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    after = before.clone()
+    clock = Clock()
+    ctx = Context(data=FeedSource(samples(4), after), probe=clock)
+    Decompose(latency=0.6, align=4, forms=("svd",)).run(after, ctx)
+    assert cost(after, "macs") <= 0.61 * cost(before, "macs")
+    assert ctx.results["decompose"]["saved_us"] > 0
+
+
+def test_what_cannot_be_reached_says_how_far_it_goes():
+    with pytest.raises(UnsupportedError) as caught:
+        decomposed(macs=0.01)
+    assert caught.value.code == "NNC-M052"
+    assert caught.value.message.startswith("decompose: macs=0.01 is out of reach, the least is 0.")
+    assert caught.value.hint == "allow more forms, a smaller align, or only_faster=false"
+
+
+def test_two_budgets_are_refused():
+    with pytest.raises(RecipeError) as caught:
+        decomposed(macs=0.5, params=0.5)
+    assert caught.value.message == "decompose: macs and params are two budgets, give one"
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(RecipeError) as caught:
+        decomposed(forms=["svd", "qr"])
+    assert caught.value.message == "decompose.forms: unknown form 'qr'"
+    assert caught.value.hint == "forms: svd, svd-in, spatial, tucker, tt, cp, tt-matrix, ht-matrix"
+
+
+def test_a_latency_without_a_probe_is_refused():
+    with pytest.raises(UnsupportedError) as caught:
+        decomposed(latency=0.5)
+    assert caught.value.message == "decompose.latency: nothing here can be timed"
+
+
+def test_a_model_without_layers_says_so():
+    with pytest.raises(UnsupportedError) as caught:
+        decomposed(
+            "g (float[1,4,8,8] x) => (float[1,4,6,6] y) <float[4,1,3,3] w> { y = Conv <group = 4> (x, w) }",
+            data=False,
+            constants={},
+        )
+    assert caught.value.code == "NNC-M052"
+    assert caught.value.message == (
+        "decompose: nothing in this model can be decomposed "
+        "(1 x Conv: depthwise: no two channels have anything to share)"
+    )
+
+
+def test_same_input_same_bytes():
+    first, second = (decomposed(macs=0.5)[1] for _ in range(2))
+    arrays = [{value.name: value.const.numpy().tobytes() for value in one.constants()} for one in (first, second)]
+    assert arrays[0] == arrays[1]
