@@ -45,7 +45,7 @@ class TargetProbe:
         """
         feeds = random_feeds(baseline, seed=self.seed)
         ours, theirs = (self._built(one, feeds, then) for one in (graph, baseline))
-        return ours.compare(theirs, feeds, seconds=seconds)
+        return ours.compare_with(theirs, feeds, seconds=seconds)
 
     def _built(self, graph: Graph, feeds: Feeds, then: Sequence[Pass]) -> Artifact:
         made = graph.clone()

@@ -186,7 +186,7 @@ class Artifact(ABC):
     def measure(self, feeds: Feeds, baseline: Graph, *, seconds: float = 2.0) -> Measurement:
         """Compare latency with ``baseline`` on the same target."""
 
-    def compare(self, baseline: Artifact, feeds: Feeds, *, seconds: float = 2.0) -> Measurement:
+    def compare_with(self, baseline: Artifact, feeds: Feeds, *, seconds: float = 2.0) -> Measurement:
         """Compare latency with another artifact of the same target.
 
         Both run in turn; an artifact whose latency is computed, not measured, overrides this.

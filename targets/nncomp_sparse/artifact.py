@@ -84,7 +84,7 @@ class PricedArtifact(Artifact):
         ).latency_us
         return _priced(self.price.latency_us, theirs)
 
-    def compare(self, baseline: Artifact, feeds: Feeds, *, seconds: float = 2.0) -> Measurement:
+    def compare_with(self, baseline: Artifact, feeds: Feeds, *, seconds: float = 2.0) -> Measurement:
         """Compare prices; nothing is timed."""
         assert isinstance(baseline, PricedArtifact)
         return _priced(self.price.latency_us, baseline.price.latency_us)
