@@ -1,7 +1,8 @@
 """Plain data as bytes and back, exactly: what the cache and checkpoints keep. Nothing is ever unpickled.
 
-Plain data is None, booleans, numbers, text, lists, tuples, dicts with text keys, and numpy arrays of numbers. The bytes
-begin with a digest of the rest, so that what was cut, changed, or written by somebody else is never taken for data.
+Plain data is None, booleans, numbers, text, lists, tuples, dicts with text keys, and numpy's arrays and scalars of
+numbers. The bytes begin with a digest of the rest, so that what was cut, changed, or written by somebody else is never
+taken for data.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 _MAGIC: Final = b"nncomp-state-1\n"
 _DIGEST_BYTES: Final = 32
-_ARRAY, _TUPLE, _ESCAPED = "$array", "$tuple", "$dict"
+_ARRAY, _SCALAR, _TUPLE, _ESCAPED = "$array", "$scalar", "$tuple", "$dict"
 _NUMBER_KINDS: Final = "biufc"
 
 
@@ -67,9 +68,9 @@ def loads(data: bytes) -> Any:
 def _packed(value: Any, arrays: list[np.ndarray[Any, Any]], place: str) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, np.ndarray) and value.dtype.kind in _NUMBER_KINDS and value.dtype.isbuiltin == 1:
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in _NUMBER_KINDS and value.dtype.isbuiltin == 1:
         arrays.append(np.asarray(value, order="C"))
-        return {_ARRAY: len(arrays) - 1}
+        return {_ARRAY if isinstance(value, np.ndarray) else _SCALAR: len(arrays) - 1}
     if type(value) in (list, tuple):
         items = [_packed(item, arrays, f"{place}[{index}]") for index, item in enumerate(value)]
         return items if type(value) is list else {_TUPLE: items}
@@ -88,6 +89,8 @@ def _unpacked(tree: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
         (key, item), *_ = tree.items()
         if key == _ARRAY:
             return arrays[item]
+        if key == _SCALAR:
+            return arrays[item][()]
         if key == _TUPLE:
             return tuple(_unpacked(part, arrays) for part in item)
         if key == _ESCAPED:

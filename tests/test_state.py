@@ -34,6 +34,12 @@ def test_arrays_come_back_bit_by_bit(dtype, shape):
         assert got.flags.writeable
 
 
+def test_scalars_keep_their_type():
+    found = loads(dumps([np.float32(0.1), np.int8(3), np.bool_(True)]))
+    assert [type(one) for one in found] == [np.float32, np.int8, np.bool_]
+    assert found == [np.float32(0.1), 3, True]
+
+
 def test_numbers_that_are_not_finite_come_back():
     found = loads(dumps([math.inf, -math.inf, math.nan]))
     assert found[:2] == [math.inf, -math.inf]
@@ -46,7 +52,7 @@ def test_numbers_that_are_not_finite_come_back():
         ({"a": [1, {2}]}, "value['a'][1] is set, which is no plain data"),
         ({1: 2}, "value is dict, which is no plain data"),
         (np.array([object()]), "value is ndarray, which is no plain data"),
-        (np.float32(1), "value is float32, which is no plain data"),
+        (np.str_("a"), "value is str_, which is no plain data"),
     ],
 )
 def test_what_would_not_come_back_is_refused(value, message):

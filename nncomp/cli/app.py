@@ -17,6 +17,7 @@ from nncomp.cli.diff import diff
 from nncomp.cli.inspect import inspect
 from nncomp.cli.lists import passes, plugins, targets
 from nncomp.cli.print import print_
+from nncomp.cli.sensitivity import sensitivity
 
 _EPILOG = (
     "Exit status: 0 done, 1 a bug of ours, 2 usage or recipe, 3 invalid model, 4 not supported, 5 a gate or budget "
@@ -71,6 +72,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "diff": diff,
     "check": check,
     "bench": bench,
+    "sensitivity": sensitivity,
     "passes": passes,
     "targets": targets,
     "plugins": plugins,

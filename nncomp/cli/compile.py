@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nncomp.cli.options import Debug, Json, Model, Plugins, Threads
+from nncomp.cli.options import (
+    CacheFolder,
+    Data,
+    Debug,
+    Json,
+    Limit,
+    Model,
+    NoCache,
+    PassSpecs,
+    Plugins,
+    Preprocess,
+    RecipeName,
+    SkipBad,
+    TargetWish,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from nncomp.compiler import CompileRequest, CompileResult
@@ -20,37 +35,10 @@ if TYPE_CHECKING:
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where results go.", show_default=False)
 ]
-TargetName = Annotated[
-    str, typer.Option("--target", "-t", metavar="NAME", help="What to compile for (default: the recipe's, else ort).")
-]
-RecipeName = Annotated[
-    str, typer.Option("--recipe", "-r", metavar="FILE|NAME", help="What to do (default: the target's own recipe).")
-]
 Hardware = Annotated[
     str, typer.Option("--hw", metavar="NAME|FILE", help="For a target that describes machines: which one.")
 ]
 Compare = Annotated[bool, typer.Option("--compare", help="For a target that prices: the dense baseline beside it.")]
-PassSpecs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--pass", "-p", metavar="SPEC", show_default=False,
-        help="A pass instead of a recipe, as in 'quantize{skip=[\"head*\"]}'. Repeatable, in order.",
-    ),
-]  # fmt: skip
-Data = Annotated[
-    str,
-    typer.Option("--data", metavar="DATA", help="Samples: .npz, a folder, module:function, random."),
-]
-Preprocess = Annotated[str, typer.Option("--preprocess", metavar="PRESET", help="Of images: unit, tf or imagenet.")]
-Limit = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most this many samples.", show_default=False)
-]
-SkipBad = Annotated[
-    int | None,
-    typer.Option(
-        "--skip-bad", metavar="N", min=0, help="Leave out up to this many unreadable samples.", show_default=False
-    ),
-]
 MaxDrop = Annotated[
     float | None,
     typer.Option(
@@ -72,14 +60,6 @@ KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Roll back a pass 
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a result that comes with warnings (exit 3).")]
 NoGate = Annotated[bool, typer.Option("--no-gate", help="Do not check each pass against the graph before it.")]
 NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure latency.")]
-CacheFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache", metavar="FOLDER", show_default=False,
-        help="What earlier runs found out, such as calibration (default: nncomp in the user's cache folder).",
-    ),
-]  # fmt: skip
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep what earlier runs found out.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run of the same was stopped.")]
 Freeze = Annotated[
     bool, typer.Option("--freeze", help="Make constants of inputs with defaults; changes the interface.")
@@ -95,7 +75,7 @@ def compile_(
     model: Model,
     *,
     out: Out = None,
-    target: TargetName = "",
+    target: TargetWish = "",
     hw: Hardware = "",
     compare: Compare = False,
     recipe: RecipeName = "",

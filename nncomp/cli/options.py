@@ -25,6 +25,42 @@ Dims = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads to run on.")]
 
+TargetWish = Annotated[
+    str, typer.Option("--target", "-t", metavar="NAME", help="What to compile for (default: the recipe's, else ort).")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", "-r", metavar="FILE|NAME", help="What to do (default: the target's own recipe).")
+]
+PassSpecs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pass", "-p", metavar="SPEC", show_default=False,
+        help="A pass instead of a recipe, as in 'quantize{skip=[\"head*\"]}'. Repeatable, in order.",
+    ),
+]  # fmt: skip
+Data = Annotated[
+    str,
+    typer.Option("--data", metavar="DATA", help="Samples: .npz, a folder, module:function, random."),
+]
+Preprocess = Annotated[str, typer.Option("--preprocess", metavar="PRESET", help="Of images: unit, tf or imagenet.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most this many samples.", show_default=False)
+]
+SkipBad = Annotated[
+    int | None,
+    typer.Option(
+        "--skip-bad", metavar="N", min=0, help="Leave out up to this many unreadable samples.", show_default=False
+    ),
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", metavar="FOLDER", show_default=False,
+        help="What earlier runs found out, such as calibration (default: nncomp in the user's cache folder).",
+    ),
+]  # fmt: skip
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep what earlier runs found out.")]
+
 
 def default_cache() -> Path | None:
     """Return where earlier runs keep what they found out; None where the user has no home."""

@@ -34,7 +34,7 @@ def evaluate(prepared: Prepared, artifact: Artifact) -> tuple[Accuracy | None, s
         original.run,
         artifact.run,
         samples,
-        source=_source(prepared),
+        source=source_of(prepared),
         step=lambda done: progress.step("accuracy", done, total),
     )
     return found, ""
@@ -64,7 +64,8 @@ def missed_budget(budget: Budget, accuracy: Accuracy | None) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _source(prepared: Prepared) -> str:
+def source_of(prepared: Prepared) -> str:
+    """Return what the report calls the samples."""
     if prepared.data.evaluation is None:
         return "random inputs"
     return "held-out samples" if prepared.data.held_out else "calibration samples"

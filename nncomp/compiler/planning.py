@@ -71,7 +71,7 @@ class Prepared:
             return None
         data = self.data.calibration
         basis = [
-            __version__, runtime_version(), self.digest, self.recipe.freeze, self.recipe.seed, self.target.name,
+            __version__, runtime_version(), self.digest, self.recipe.freeze, self.recipe.seed, self.target.spec,
             data.fingerprint() if data is not None else "", data_options(self.request, self.recipe).model_dump_json(),
             self.recipe.gate.model_dump(), self.request.keep_going, self.origins(),
         ]  # fmt: skip
@@ -124,6 +124,7 @@ class Prepared:
             update={
                 "target": self.target.spec,
                 "passes": self.lock_passes(),
+                "options": {},
                 "data": options.model_copy(update={"path": ""}),
                 "lock": Lock(
                     nncomp=__version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -53,16 +53,7 @@ class FunctionSource(DataSource):
         self._spec, self._graph, self._preprocess, self._folder = spec, graph, preprocess, folder
         self._limit = limit
         self._made: DataSource | None = None
-        module, _, path = spec.partition(":")
-        with plugin_errors(f"{self.label} cannot be imported"), _found_in(folder):
-            target: object = importlib.import_module(module)
-        for name in path.split("."):
-            if not hasattr(target, name):
-                raise PluginError(f"{self.label}: module {module!r} has no {path!r}", code="NNC-P010")
-            target = getattr(target, name)
-        if not callable(target):
-            raise PluginError(f"{self.label}: expected a function, got {type(target).__name__}", code="NNC-P010")
-        self._function = target
+        self._function = imported(spec, self.label, folder)
 
     def __iter__(self) -> Iterator[Feeds]:
         for _, feeds in self.numbered():
@@ -91,6 +82,29 @@ class FunctionSource(DataSource):
             made = self._function()
         self._made = from_object(made, self._graph, label=self.label, preprocess=self._preprocess)
         return self._made
+
+
+def imported(spec: str, label: str, folder: Path | None) -> Callable[..., object]:
+    """Import the function that ``module:function`` names; only ever for a name that the user typed.
+
+    Args:
+        spec: The name.
+        label: What messages call it.
+        folder: Where modules are looked for, too, after those that are installed.
+
+    Raises:
+        PluginError: the module cannot be imported or has no such function (NNC-P010).
+    """
+    module, _, path = spec.partition(":")
+    with plugin_errors(f"{label} cannot be imported"), _found_in(folder):
+        target: object = importlib.import_module(module)
+    for name in path.split("."):
+        if not hasattr(target, name):
+            raise PluginError(f"{label}: module {module!r} has no {path!r}", code="NNC-P010")
+        target = getattr(target, name)
+    if not callable(target):
+        raise PluginError(f"{label}: expected a function, got {type(target).__name__}", code="NNC-P010")
+    return target
 
 
 def from_object(data: object, graph: Graph, *, label: str = "data", preprocess: Preprocess | None = None) -> DataSource:

@@ -2,6 +2,16 @@
 
 from nncomp.recipe.build import build_passes, full_spec
 from nncomp.recipe.reader import load_recipe, parse_recipe
-from nncomp.recipe.schema import Budget, GateOptions, Lock, Recipe
+from nncomp.recipe.schema import Budget, GateOptions, Lock, Recipe, options_section
 
-__all__ = ["Budget", "GateOptions", "Lock", "Recipe", "build_passes", "full_spec", "load_recipe", "parse_recipe"]
+__all__ = [
+    "Budget",
+    "GateOptions",
+    "Lock",
+    "Recipe",
+    "build_passes",
+    "full_spec",
+    "load_recipe",
+    "options_section",
+    "parse_recipe",
+]

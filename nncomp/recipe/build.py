@@ -28,13 +28,15 @@ def build_passes(recipe: Recipe, registry: Registry, target: Capabilities | None
     for index, spec in enumerate(recipe.passes):
         where = _place(recipe, index)
         try:
-            step = _build(spec, registry, where)
+            step = _build(spec, recipe.options, registry, where)
             objection = step.objection(target)
             if objection:
                 raise RecipeError(f"pass {step.name!r}: {objection}", code="NNC-R012", where=where)
         except NncompError as error:
             raise _located(error, where) from None
         passes.append(step)
+    for name in sorted(recipe.options.keys() - {step.name for step in passes}):
+        raise _located(RecipeError(f"options.{name}: the recipe has no pass {name!r}"), Where(file=recipe.source.file))
     try:
         Pipeline(passes)
     except NncompError as error:
@@ -48,8 +50,9 @@ def full_spec(step: Pass) -> str:
     return f"{step.name}{inline_table(values)}" if values else step.name
 
 
-def _build(spec: str, registry: Registry, where: Where) -> Pass:
-    name, options = parse_spec(spec, where=where)
+def _build(spec: str, instead: Mapping[str, Mapping[str, Any]], registry: Registry, where: Where) -> Pass:
+    name, given = parse_spec(spec, where=where)
+    options = {**given, **instead.get(name, {})}
     if not name:
         raise RecipeError(f"pass {spec!r} has no name", code="NNC-R003", where=where)
     _refuse_not_finite(name, options)

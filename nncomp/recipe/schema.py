@@ -90,6 +90,7 @@ class Recipe(_Section):
         version: of this form.
         target: name; "" leaves it to the caller.
         passes: in order, as ``name{option=value, ...}``.
+        options: options by name of pass, instead of those that its lines in ``passes`` give.
         seed: of everything random.
         freeze: inputs with defaults become constants, which changes the interface.
         data: calibration and evaluation data.
@@ -99,6 +100,7 @@ class Recipe(_Section):
     version: Literal[1] = VERSION
     target: Text = ""
     passes: tuple[Text, ...]
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     seed: Count = Field(0, ge=0, lt=2**32)
     freeze: bool = Field(False, strict=True)
     data: DataOptions | None = None
@@ -131,12 +133,19 @@ class Recipe(_Section):
             lines.append(f"seed = {self.seed}")
         if self.freeze:
             lines.append("freeze = true")
+        for name, given in self.options.items():
+            lines += ["", *options_section(name, given)]
         for name in ("data", "gate", "budget", "lock"):
             section: BaseModel | None = getattr(self, name)
             values = {} if section is None else section.model_dump(mode="json", exclude_defaults=True)
             if values:
                 lines += ["", f"[{name}]", *_entries(values)]
         return "\n".join(lines) + "\n"
+
+
+def options_section(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Return the lines of ``[options.NAME]``."""
+    return [f"[options.{_key(name)}]", *_entries(options)]
 
 
 def quoted(text: str) -> str:
@@ -151,7 +160,7 @@ def _entries(values: Mapping[str, Any]) -> list[str]:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items() if item is not None) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"

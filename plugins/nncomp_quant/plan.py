@@ -51,13 +51,24 @@ class QuantPlan:
         return value
 
     @property
+    def leaders(self) -> list[Value]:
+        """The values that have a scale of their own, in topological order."""
+        return [value for value in self.scaled if value not in self.follows]
+
+    @property
     def empty(self) -> bool:
         """True when nothing would be quantized."""
         return not (self.static or self.dynamic or self.tables)
 
 
 def plan_quantization(
-    graph: Graph, ops: OpTable, int8: Int8Support, *, skip: Set[Op] = frozenset(), embeddings: bool = True
+    graph: Graph,
+    ops: OpTable,
+    int8: Int8Support,
+    *,
+    skip: Set[Op] = frozenset(),
+    only: Set[Op] | None = None,
+    embeddings: bool = True,
 ) -> QuantPlan:
     """Decide what to quantize in a model's own graph.
 
@@ -66,14 +77,18 @@ def plan_quantization(
         ops: Roles.
         int8: What the target runs in integers.
         skip: Ops to leave float.
+        only: The only ops to quantize, those among them, too, that pay only beside others; None for all that pay.
         embeddings: Store embedding tables as INT8.
     """
-    return _Planner(graph, ops, int8, skip, embeddings).plan()
+    return _Planner(graph, ops, int8, skip=skip, only=only, embeddings=embeddings).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, ops: OpTable, int8: Int8Support, skip: Set[Op], embeddings: bool) -> None:
-        self.graph, self.ops, self.int8, self.skip, self.embeddings = graph, ops, int8, skip, embeddings
+    def __init__(
+        self, graph: Graph, ops: OpTable, int8: Int8Support, *, skip: Set[Op], only: Set[Op] | None, embeddings: bool
+    ) -> None:
+        self.graph, self.ops, self.int8, self.skip, self.only = graph, ops, int8, skip, only
+        self.embeddings = embeddings
         self.result = QuantPlan()
         self.members: dict[Op, None] = {}
         # Behind an integer op, a clipping activation that the quantizer absorbs: op output -> activation output.
@@ -104,16 +119,17 @@ class _Planner:
         if role.role is Role.COMPUTE:
             return self._place_compute(op, role, kernel)
         if self.embeddings and is_table(op, self.graph):
-            if op in self.skip:
-                return "skipped by option"
-            self.result.tables.append(op)
-            return ""
-        if not self._reads_integers(op):
+            left = self._left_out(op)
+            if not left:
+                self.result.tables.append(op)
+            return left
+        if not self._reads_integers(op) and not (self.only and op in self.only):
             return ""
         if role.role not in (Role.ELEMENTWISE, Role.PASSTHROUGH):
             return self._float_cause(op, role)
-        if op in self.skip:
-            return "skipped by option"
+        left = self._left_out(op)
+        if left:
+            return left
         if kernel is None or (kernel.same_scale and role.role is Role.ELEMENTWISE):  # such as Resize that averages
             return self._float_cause(op, role)
         if kernel.same_scale and any(value.name for value in op.outputs if not self._is_float(value)):
@@ -126,8 +142,9 @@ class _Planner:
         return ""
 
     def _place_compute(self, op: Op, role: QuantRole, kernel: Int8Kernel | None) -> str:
-        if op in self.skip:
-            return "skipped by option"
+        left = self._left_out(op)
+        if left:
+            return left
         if kernel is None:
             return self._float_cause(op, role)
         weight = self.graph.constant(op.input(role.weight if role.weight is not None else 1))
@@ -151,6 +168,11 @@ class _Planner:
             return "alpha, beta or transA is set: the integer kernel has none"
         self.members[op] = None
         return ""
+
+    def _left_out(self, op: Op) -> str:
+        if op in self.skip:
+            return "skipped by option"
+        return "" if self.only is None or op in self.only else "not among those asked for"
 
     def _why_no_weight(self, op: Op, role: QuantRole) -> str:
         weight = op.input(role.weight if role.weight is not None else 1)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Self
 
 import numpy as np
 
 from nncomp.errors import DataError, NncompWarning, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op, Value
+from nncomp.ops import Role
 from nncomp.opset import convert_opset
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.passes import Context, Effect, option
 from nncomp.selectors import select
 from nncomp.statistics import Histogram, Range, observe
 from nncomp.targets import Int8Support
+from nncomp.tuning import TunablePass, Unit
 from nncomp_quant.bias_correction import correct_biases
 from nncomp_quant.dynamic import insert_dynamic
 from nncomp_quant.insert import Inserter, require_finite
@@ -37,7 +39,7 @@ class QuantizationWarning(NncompWarning):
     """Something about calibration that should be known."""
 
 
-class Quantize(Pass):
+class Quantize(TunablePass):
     """Insert per-channel INT8 quantization driven by the target's kernels and calibration data.
 
     Weights are symmetric INT8 with one scale an output channel, activations UINT8 with one scale a tensor, biases INT32
@@ -61,6 +63,7 @@ class Quantize(Pass):
         True, help="on targets that need it, keep neighbouring weights small enough for CPUs that add pairs in 16 bits"
     )
     skip: tuple[str, ...] = option((), help="ops to leave float, by name or label; globs, or re:...")
+    only: tuple[str, ...] = option((), help="quantize these ops alone, named as in skip; all others stay float")
     embeddings: bool = option(True, help="store embedding tables as INT8, one scale a row")
 
     def run(self, graph: Graph, ctx: Context) -> None:
@@ -78,8 +81,7 @@ class Quantize(Pass):
             ctx.note("info", "opset", reason=f"lifted from {version} to {PER_CHANNEL_OPSET}")
             convert_opset(graph, PER_CHANNEL_OPSET)
             infer_types(graph, ctx.ops)
-        skipped = select(graph, self.skip, option="quantize.skip") if self.skip else frozenset()
-        plan = plan_quantization(graph, ctx.ops, int8, skip=skipped, embeddings=self.embeddings)
+        plan = self._plan(graph, ctx, int8)
         for op, reason in plan.left.items():
             ctx.note("declined", "quantize", node=op.label, reason=reason)
         if plan.empty:
@@ -95,6 +97,28 @@ class Quantize(Pass):
             Inserter(graph, ctx.ops, plan, params, weights).run()
         insert_dynamic(graph, plan, pair_safe=pair_safe)
 
+    def units(self, graph: Graph, ctx: Context) -> Sequence[Unit]:
+        """Return the ops that are quantized and have a say in the error; see :mod:`nncomp.tuning`."""
+        plan = self._plan(graph, ctx, _int8_support(ctx))
+        rounded = {op for op in plan.static if ctx.ops.quant(op, graph.opsets).role is not Role.PASSTHROUGH}
+        rounded.update(plan.dynamic, plan.tables)
+        return [Unit(op.label, op.kind, ("int8", "float")) for op in graph.ops() if op in rounded]
+
+    def tuned(self, settings: Mapping[str, str]) -> Self:
+        """Return this pass with the units that are to be float in ``skip``."""
+        float_ = tuple(name for name, setting in settings.items() if setting == "float" and name not in self.skip)
+        return self.model_copy(update={"skip": (*self.skip, *float_)})
+
+    def alone(self, unit: str) -> Self:
+        """Return this pass for one op only."""
+        return self.model_copy(update={"only": (unit,)})
+
+    def _plan(self, graph: Graph, ctx: Context, int8: Int8Support, *, full: bool = False) -> QuantPlan:
+        """Return what to quantize; with ``full`` whatever ``skip`` and ``only`` say."""
+        skip = select(graph, self.skip, option="quantize.skip") if self.skip and not full else frozenset()
+        only = select(graph, self.only, option="quantize.only") if self.only and not full else None
+        return plan_quantization(graph, ctx.ops, int8, skip=skip, only=only, embeddings=self.embeddings)
+
     def _calibrated(self, graph: Graph, plan: QuantPlan, ctx: Context) -> dict[Value, QuantParams]:
         if ctx.data is None:
             raise DataError(
@@ -102,10 +126,11 @@ class Quantize(Pass):
                 code="NNC-D006",
                 hint="give --data with a folder of images, an .npz, or module:function",
             )
-        leaders = [value for value in plan.scaled if value not in plan.follows]
-        seen: Mapping[str, Range | Histogram] = observe(
-            graph, ctx, [value.name for value in leaders], self._accumulator
-        )
+        leaders = plan.leaders
+        # Whatever is left out, the same values are watched: what was observed for one choice serves all others.
+        whole = self._plan(graph, ctx, _int8_support(ctx), full=True) if self.skip or self.only else plan
+        watched = [value.name for value in dict.fromkeys((*whole.leaders, *leaders))]
+        seen: Mapping[str, Range | Histogram] = observe(graph, ctx, watched, self._accumulator)
         params = {}
         for value in leaders:
             one = seen[value.name]

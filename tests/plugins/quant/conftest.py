@@ -61,10 +61,11 @@ class Planned:
 def plan():
     """Plan for ``ort``; ``skip`` names outputs of ops."""
 
-    def make(text, *, skip=(), int8=CAPABILITIES.int8, **options):
+    def make(text, *, skip=(), only=None, int8=CAPABILITIES.int8, **options):
         found = prepared(text, options.pop("opset", 18))
         skipped = {op for op in found.ops() if op.output.name in skip}
-        return Planned(found, plan_quantization(found, builtin_table(), int8, skip=skipped, **options))
+        alone = None if only is None else {op for op in found.ops() if op.output.name in only}
+        return Planned(found, plan_quantization(found, builtin_table(), int8, skip=skipped, only=alone, **options))
 
     return make
 

@@ -449,3 +449,27 @@ def with_default(found, name, data):
     proto = graph_to_proto(found)
     proto.graph.initializer.append(numpy_helper.from_array(data, name))
     return graph_from_proto(proto)
+
+
+ONLY = """
+g (float[1,4,5,5] x) => (float[1,4,5,5] y)
+<float[4,4,1,1] w>
+{
+   a = Conv (x, w)
+   b = Relu (a)
+   c = Conv (b, w)
+   y = Add (c, b)
+}
+"""
+
+
+def test_only_what_is_asked_for_is_quantized_with_the_activation_behind_it(plan):
+    assert plan(ONLY, only=("a",)).static == ["a"]
+    assert plan(ONLY, only=("a",)).scaled == ["x", "b"]
+    assert plan(ONLY, only=("a",)).left["c"] == "not among those asked for"
+
+
+def test_an_op_that_pays_only_beside_others_is_quantized_alone_when_asked_for(plan):
+    assert plan(ONLY, only=("y",)).static == ["y"]
+    assert plan(ONLY, only=("y",)).scaled == ["c", "b", "y"]
+    assert plan(ONLY, skip=("a", "c")).static == []

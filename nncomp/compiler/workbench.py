@@ -1,0 +1,115 @@
+"""Workbench: the graph in front of a pass that can be tuned, and what comes of it with other settings.
+
+The passes in front run once; what calibration saw is kept for all that is tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from nncomp.cache import Cache
+from nncomp.compiler.planning import Prepared
+from nncomp.errors import UnsupportedError
+from nncomp.gate import Gate
+from nncomp.ir import Graph
+from nncomp.passes import Context, Pass
+from nncomp.pipeline import PassRecord, Pipeline
+from nncomp.runtime import Feeds
+from nncomp.tuning import TunablePass
+
+_REPLAY_BYTES: Final = 1 << 28
+
+
+@dataclass
+class Workbench:
+    """One pass of a compilation, ready to be tried.
+
+    Attributes:
+        prepared: The compilation.
+        number: Position of the pass in the recipe.
+        base: The graph in front of it; never changed.
+        results: What the passes in front left for those behind.
+        cache: What was observed.
+    """
+
+    prepared: Prepared
+    number: int
+    base: Graph
+    results: Mapping[str, Any]
+    cache: Cache | None
+
+    @classmethod
+    def at(cls, prepared: Prepared, number: int, cache: Cache | None) -> Workbench:
+        """Run the passes in front of pass ``number``."""
+        graph, ctx = prepared.original.clone(), prepared.context(cache)
+        Pipeline(prepared.passes[:number]).run(graph, ctx)
+        return cls(prepared, number, graph, ctx.results, cache)
+
+    @property
+    def step(self) -> TunablePass:
+        """The pass as the recipe has it."""
+        step = self.prepared.passes[self.number]
+        assert isinstance(step, TunablePass)
+        return step
+
+    def context(self) -> Context:
+        """Return a context as the pass finds it."""
+        ctx = self.prepared.context(self.cache)
+        ctx.results.update(self.results)
+        return ctx
+
+    def made(self, step: Pass, gate: Gate | None = None) -> tuple[Graph, list[PassRecord], Context]:
+        """Return what ``step`` and the passes behind it make of the base."""
+        graph, ctx = self.base.clone(), self.context()
+        registry = self.prepared.registry
+        steps = [step, *self.prepared.passes[self.number + 1 :]]
+        owners = {one.name: registry.owner("pass", one.name) for one in steps}
+        return graph, Pipeline(steps, gate=gate, owners=owners).run(graph, ctx), ctx
+
+
+def tunable(prepared: Prepared, name: str = "") -> int:
+    """Return the position of the pass called ``name``, or of the last one, that can be tuned.
+
+    Raises:
+        UnsupportedError: there is none (NNC-T003).
+    """
+    found = [
+        number
+        for number, step in enumerate(prepared.passes)
+        if isinstance(step, TunablePass) and name in ("", step.name)
+    ]
+    if not found:
+        which = f"no pass {name!r} that can be" if name else "no pass that can be"
+        raise UnsupportedError(
+            f"the recipe has {which} tuned layer by layer", code="NNC-T003", hint="such as quantize: give it with -p"
+        )
+    return found[-1]
+
+
+class Replay:
+    """A run whose outputs are kept in order, so that one reference serves many comparisons on the same samples."""
+
+    def __init__(self, run: Callable[[Feeds], Mapping[str, Any]], limit_bytes: int = _REPLAY_BYTES) -> None:
+        self._run, self._left = run, limit_bytes
+        self._kept: list[Mapping[str, Any]] = []
+        self._next = 0
+
+    def restart(self) -> None:
+        """Begin with the first sample again."""
+        self._next = 0
+
+    def __call__(self, feeds: Feeds) -> Mapping[str, Any]:
+        """Return the outputs of the next sample, which ``feeds`` is."""
+        number, self._next = self._next, self._next + 1
+        if number < len(self._kept):
+            return self._kept[number]
+        outputs = self._run(feeds)
+        size = sum(np.asarray(value).nbytes for value in outputs.values() if not isinstance(value, list | dict))
+        if number == len(self._kept) and size <= self._left:
+            self._kept.append(outputs)
+            self._left -= size
+        return outputs
