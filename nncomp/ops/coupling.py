@@ -23,10 +23,6 @@ from nncomp.ir import Dim, Graph, Op, Value
 Atoms: TypeAlias = npt.NDArray[np.int64]
 
 
-AxesRule: TypeAlias = "Callable[[Coupling], None]"
-"""Tells which elements of an op's outputs come from which of its inputs, and which live and die together."""
-
-
 class Unclear(Exception):  # noqa: N818  not an error: the op is pinned, and the reason goes to the report
     """Raised by a rule that cannot tell: everything that the op touches is pinned. The message is the reason."""
 
@@ -107,9 +103,6 @@ class Removal(Protocol):
     def patch_output(self, numbers: Mapping[int, int]) -> None:
         """Replace elements of the vector of integers that the op gives, for all that read it."""
 
-    def replace_output(self, data: npt.NDArray[Any]) -> None:
-        """Let all that read the op's output read a constant."""
-
 
 Edit: TypeAlias = Callable[[Removal], None]
 
@@ -127,7 +120,6 @@ class Ledger:
     edits: list[tuple[Graph, Op, Edit]] = field(default_factory=list)
     made: list[Choice] = field(default_factory=list)
     wishes: list[tuple[ChoiceKey, int]] = field(default_factory=list)
-    copies: set[int] = field(default_factory=set)
 
     def fresh(self, count: int) -> Atoms:
         """Return new atoms."""
@@ -156,15 +148,6 @@ class Ledger:
             self.ties.append((one.reshape(-1), other.reshape(-1)))
 
 
-def stays(reason: str) -> AxesRule:
-    """Return the rule of an op of which nothing can be removed."""
-
-    def rule(c: Coupling) -> None:
-        raise Unclear(reason)
-
-    return rule
-
-
 class Coupling:
     """One op, as its rule sees it.
 
@@ -188,10 +171,6 @@ class Coupling:
     def has(self, slot: int) -> bool:
         """True when input ``slot`` is given."""
         return self.op.input(slot) is not None
-
-    def ignore(self, *slots: int) -> None:
-        """Say that these inputs may lose elements without any change to what the op does (only their type is read)."""
-        self.read.update(slots)
 
     def axes(self, slot: int) -> Axes:
         """Return the axes of input ``slot``; one that a rule never asks for is pinned.
@@ -259,18 +238,6 @@ class Coupling:
         """Return axes of a tensor that the op makes of nothing, and whose elements can be left out freely."""
         return self._ledger.born(shape, "a computed size", self.op)
 
-    def copies(self, size: Dim) -> Axis:
-        """Return an axis along which the op repeats one element: any of them can be left out."""
-        if not isinstance(size, int) or size < 2:
-            return self.pinned(size, "a computed size")
-        atoms = self.fresh(size)
-        self._ledger.copies.update(atoms.tolist())
-        return atoms
-
-    def is_copied(self, axis: Axis) -> bool:
-        """True for an axis that :meth:`copies` made."""
-        return isinstance(axis, np.ndarray) and int(axis[0]) in self._ledger.copies
-
     def contract(self, slot: int, axis: int, *, zero_slot: int | None = None) -> None:
         """Say that the op sums over an axis of input ``slot``; ``zero_slot`` holds its zero point."""
         found = self.axes(slot)
@@ -281,10 +248,7 @@ class Coupling:
 
     def give(self, axes: Sequence[Axis], slot: int = 0) -> None:
         """Say what the axes of output ``slot`` are; one that a rule does not give is pinned."""
-        self.given[slot] = tuple(
-            self.pin(axis, "a single element") if isinstance(axis, np.ndarray) and axis.size < 2 else axis
-            for axis in axes
-        )
+        self.given[slot] = tuple(axes)
 
     def choose(self, place: str, atoms: Sequence[Atoms]) -> int:
         """Return which of several candidates stays free; the first is the default, the others are tried if it fails.
@@ -310,18 +274,11 @@ class Coupling:
     def sizes_operand(self, slot: int, axes: Sequence[Axis]) -> None:
         """Say that input ``slot`` holds the length of each of ``axes``, in order."""
         kept = {place: axis for place, axis in enumerate(axes) if isinstance(axis, np.ndarray)}
-        data = self.array(slot)
-        if (
-            data is not None
-        ):  # what is no size (0 copies the input's, -1 is what is left, 1 broadcasts) is right as it is
-            kept = {place: axis for place, axis in kept.items() if int(data[place]) == axis.size}
 
         def edit(removal: Removal) -> None:
-            changed = {
-                place: int(removal.size(axis) or 0) for place, axis in kept.items() if removal.kept(axis) is not None
-            }
+            changed = {place: axis for place, axis in kept.items() if removal.kept(axis) is not None}
             if changed:
-                removal.patch(slot, changed)
+                removal.patch(slot, {place: int(removal.size(axis) or 0) for place, axis in changed.items()})
 
         if kept:
             self.on_removal(edit)

@@ -50,7 +50,7 @@ class Quantize(TunablePass):
     effect: ClassVar[Effect] = Effect.LOSSY
     after: ClassVar[tuple[str, ...]] = (
         "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose",
-        "equalize",
+        "equalize", "smooth",
     )  # fmt: skip
 
     method: Method = option(Method.MSE, help="how activation ranges are chosen from calibration data")

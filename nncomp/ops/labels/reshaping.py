@@ -28,7 +28,7 @@ def reshape(c: Coupling) -> None:
 
 
 def reinterpreted(c: Coupling) -> None:
-    """Y = x in another shape that an attribute says (Flatten)."""
+    """Y = x in another shape that attributes or axes say (Flatten, Squeeze, Unsqueeze)."""
     c.give(reshaped(c, c.axes(0), c.shape()))
 
 
@@ -123,7 +123,7 @@ def _run(c: Coupling, axes: Axes, shape: Sequence[Dim], run: Run, place: str) ->
         return [_passed_on(inputs, shape[o]) or c.pinned(shape[o], _UNALIGNED) for o in run.outputs]
     sizes = [int(axis.size or 0) for axis in inputs]
     target = [int(shape[o] or 0) for o in run.outputs]
-    candidates = _candidates(inputs, free, sizes, target, {i for i in free if c.is_copied(inputs[i])})
+    candidates = _candidates(inputs, free, sizes, target)
     key = f"{place}{run.outputs.start}"
     if not candidates:
         for axis in inputs:
@@ -157,10 +157,8 @@ class _Candidate:
     apart: int
 
 
-def _candidates(
-    inputs: Sequence[Axis], free: Sequence[int], sizes: list[int], target: list[int], copied: set[int]
-) -> list[_Candidate]:
-    """Return (input axis, output axis) pairs that leave at least two atoms apart: no copies, then the finest, first."""
+def _candidates(inputs: Sequence[Axis], free: Sequence[int], sizes: list[int], target: list[int]) -> list[_Candidate]:
+    """Return (input axis, output axis) pairs that leave at least two atoms apart, the finest first."""
     found = []
     for i in free:
         atoms = inputs[i]
@@ -176,7 +174,7 @@ def _candidates(
                 heads = np.ascontiguousarray(rows[:, 0])
                 ties = None if rows.shape[1] == 1 else _ties(heads, rows)
                 found.append(_Candidate(i, o, heads, ties, apart))
-    return sorted(found, key=lambda one: (one.source in copied, -one.apart))
+    return sorted(found, key=lambda one: -one.apart)
 
 
 def _ties(heads: Atoms, rows: Atoms) -> tuple[Atoms, Atoms]:
