@@ -66,10 +66,10 @@ class Costing:
             for tensor in level.keeps:
                 operand, bits = self.layer.operand(tensor), self.bits[tensor]
                 form = self.machine.sparsity.of(tensor)
+                coded = dense = Stored(float(operand.elements * bits), 0.0)
                 if level.name in form.at:
-                    found[number, tensor] = stored_bits(operand, form, bits, columns=self._columns(tensor))
-                else:
-                    found[number, tensor] = Stored(float(operand.elements * bits), 0.0)
+                    coded = stored_bits(operand, form, bits, columns=self._columns(tensor))
+                found[number, tensor] = dense if form.bypass and coded.bits > dense.bits else coded
         return found
 
     def _columns(self, tensor: str) -> int:
@@ -193,13 +193,13 @@ class Costing:
     def _inner_share(self, number: int, tensor: str) -> float:
         """Return the share of a tensor's accesses by the multipliers that zeros leave.
 
-        A zero that is gated or skipped is found in its own operand, whose reads stay unless it is stored without zeros.
+        A zero that is gated or skipped is known beforehand, by a flag or an index: its own operand is not read either.
         """
         innermost = max(n for n, level in enumerate(self.machine.levels) if tensor in level.keeps)
         if number != innermost:
             return 1.0
         form = self.machine.sparsity.of(tensor)
         others = {name: on and name != tensor for name, on in saving(self.machine).items()}
-        if tensor == "output" or form.action == "skip":
+        if tensor == "output" or form.action != "none":
             return self.paid_share
         return executed_share(self.layer, **others) if not self._structured else self._kept

@@ -135,6 +135,11 @@ class Access:
     updates: Counts
     drains: Counts
 
+    @property
+    def parts(self) -> tuple[Counts, Counts, Counts, Counts]:
+        """The four, in order."""
+        return self.reads, self.fills, self.updates, self.drains
+
 
 def count(
     space: Space, found: Candidates, machine: Hardware, *, first_touch: bool = True

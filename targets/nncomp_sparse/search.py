@@ -12,7 +12,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from nncomp.errors import UnsupportedError
 from nncomp_sparse.costing import Costing, Priced
 from nncomp_sparse.counts import Candidates
 from nncomp_sparse.energy import access_pj_per_bit, static_pj
-from nncomp_sparse.hardware import TENSORS, Level
+from nncomp_sparse.hardware import TENSORS, Hardware, Level
 from nncomp_sparse.hardware.dataflows import Nest
 from nncomp_sparse.mapping import Mapping
 from nncomp_sparse.tilings import Placement, divisors, largest_tiles, orders, placements, rounded
@@ -35,6 +34,7 @@ LIMIT: Final = 200_000
 _AT_ONCE: Final = 16
 _BITS_A_KB: Final = 8192
 _CHEAPEST: Final = 1e-9
+_TIE: Final = 1e-7
 
 
 @dataclass(frozen=True)
@@ -97,23 +97,12 @@ class Search:
             batch = [inners[number] for number in queue[place : place + at_once]]
             place, at_once = place + at_once, min(2 * at_once, _AT_ONCE)
             candidates = self._candidates(batch)
-            values = self.values(self.costing.price(candidates))
+            values = objective_values(self.machine, self.costing.price(candidates), self.objective)
             evaluated += len(values)
             row = int(np.argmin(values))
             if best is None or values[row] < best[0] * (1 - _CHEAPEST):
                 best = float(values[row]), candidates.row(row)
         return self._found(best, evaluated, proved=True)
-
-    def values(self, priced: Priced) -> Floats:
-        """Return what is minimised; ties in cycles go to the lesser energy."""
-        energy = priced.dynamic_pj + static_pj(self.machine, 1.0) * priced.cycles
-        if self.objective == "cycles":
-            return np.asarray(priced.cycles * (1 + 1e-6 * energy / (energy + self._scale)))
-        return np.asarray(energy if self.objective == "energy" else energy * priced.cycles)
-
-    @cached_property
-    def _scale(self) -> float:
-        return float(self.costing.layer.macs) * 1e3 + 1.0
 
     def _found(self, best: tuple[float, Candidates] | None, evaluated: int, *, proved: bool) -> Found:
         assert best is not None
@@ -303,6 +292,14 @@ class Search:
             most[tensor] = words * float(loops.prod()) * kept * factor
         pj = access_pj_per_bit(self.machine, level)
         return pj * min(least[kept] + sum(most[other] for other in TENSORS if other != kept) for kept in TENSORS)
+
+
+def objective_values(machine: Hardware, priced: Priced, objective: Objective) -> Floats:
+    """Return what is minimised; of equal cycles the least energy."""
+    energy = priced.dynamic_pj + static_pj(machine, 1.0) * priced.cycles
+    if objective == "cycles":
+        return np.asarray(priced.cycles * (1 + _TIE * energy / energy.max()))
+    return np.asarray(energy if objective == "energy" else energy * priced.cycles)
 
 
 def _columns(loops: Sequence[tuple[tuple[int, int], ...]]) -> tuple[Counts, Counts]:

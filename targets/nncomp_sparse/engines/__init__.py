@@ -9,10 +9,13 @@ from typing import Final
 from nncomp_sparse.costing import Costing
 from nncomp_sparse.engines.execution import Engine, Execution
 from nncomp_sparse.engines.nests import run_nest
+from nncomp_sparse.engines.row_stationary import run_rows
 from nncomp_sparse.engines.systolic import run_fusion, run_systolic
 from nncomp_sparse.search import Objective
 
-ENGINES: Final[Mapping[str, Engine]] = MappingProxyType({"systolic": run_systolic, "fusion-array": run_fusion})
+ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
+    {"systolic": run_systolic, "fusion-array": run_fusion, "row-stationary": run_rows}
+)
 """By kind of dataflow; machines of any other kind tile loops."""
 
 

@@ -34,12 +34,13 @@ class RowStationary(_Kind):
     """Eyeriss: rows of a filter and of the input meet in an element, sums of a column add up (ISSCC/ISCA 2016).
 
     Attributes:
-        psum_words: Partial sums that the global buffer takes and gives, words a cycle.
+        psum_words, filter_words, input_words: Words a cycle on the networks between buffer and array.
     """
 
     kind: Literal["row-stationary"]
     psum_words: Count = 4
     filter_words: Count = 4
+    input_words: Count = 1
 
     def check(self, machine: Hardware) -> None:
         """It needs a scratchpad for each tensor, and a buffer of its own size."""

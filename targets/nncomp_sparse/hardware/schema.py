@@ -131,6 +131,7 @@ class Format(Section):
         code_bits: Width of a code of the codebook.
         huffman: Codes and indices are Huffman-coded where ``at`` says.
         pointer_bits: Width of a column pointer.
+        bypass: A tensor that the format would make larger is stored dense.
         at: Levels where it is stored so; dense elsewhere.
         action: ``none``, ``gate`` (a zero saves energy, not time), ``skip`` (a zero is not worked on).
     """
@@ -144,6 +145,7 @@ class Format(Section):
     code_bits: Annotated[int, Field(ge=1, le=16, strict=True)] = 4
     pointer_bits: Annotated[int, Field(ge=0, le=64, strict=True)] = 16
     huffman: bool = False
+    bypass: bool = False
     n: Count = 2
     m: Count = 4
     at: tuple[str, ...] = ()

@@ -1,0 +1,73 @@
+"""Work left by zeros, the slowest of several elements, and queues: against counting and drawing."""
+
+import numpy as np
+import pytest
+
+from nncomp_sparse.layer import Layer, Operand
+from nncomp_sparse.work import executed_share, expected_maximum, queue_cycles
+
+
+@pytest.mark.parametrize(("trials", "share", "elements"), [(10, 0.3, 4), (200, 0.05, 64), (1000, 0.6, 16)])
+def test_the_expected_maximum_is_that_of_drawing(trials, share, elements):
+    drawn = np.random.default_rng(0).binomial(trials, share, (20_000, elements)).max(axis=1).mean()
+    assert expected_maximum(trials, share, elements) == pytest.approx(drawn, rel=5e-3)
+
+
+def test_the_maximum_of_one_is_its_mean_and_of_certain_work_is_all():
+    assert expected_maximum(10, 0.25, 1) == 2.5
+    assert expected_maximum(10, 1.0, 8) == 10
+    assert expected_maximum(10, 0.0, 8) == 0
+
+
+def test_products_are_counted_channel_by_channel_exactly(conv):
+    nest = conv(4, 6, 5, 1)
+    rng = np.random.default_rng(1)
+    weight = rng.random((1, 4, 6, 1, 1)) < 0.4
+    data = rng.random((1, 6, 5, 5)) < rng.random((1, 6, 1, 1))
+    channels = data.mean(axis=(0, 2, 3))[None]
+    layer = Layer(
+        "c", "Conv", nest,
+        weight=Operand(weight.size, nonzeros=weight.sum(), channels=weight.mean(axis=(1, 3, 4)), mask=weight),
+        input=Operand(data.size, nonzeros=data.sum(), channels=channels),
+        output=Operand(100),
+    )  # fmt: skip
+    counted = np.einsum("gmc,ncxy->", weight[..., 0, 0].astype(int), data.astype(int))
+    assert executed_share(layer, weight=True, input=True) * layer.macs == pytest.approx(counted)
+    assert executed_share(layer, weight=True, input=False) == layer.weight.density
+    assert executed_share(layer, weight=False, input=False) == 1
+
+
+def slow_queue(work, depth):
+    """Walk through time cycle by cycle."""
+    columns, elements = work.shape
+    queues = [[] for _ in range(elements)]
+    left = [0] * elements
+    sent, cycle = 0, 0
+    while sent < columns or any(queues) or any(left):
+        for pe in range(elements):
+            if not left[pe] and queues[pe]:
+                left[pe] = max(int(work[queues[pe].pop(0), pe]), 1)
+        if sent < columns and all(len(queue) < depth for queue in queues):
+            for pe in range(elements):
+                queues[pe].append(sent)
+            sent += 1
+            for pe in range(elements):
+                if not left[pe]:
+                    left[pe] = max(int(work[queues[pe].pop(0), pe]), 1)
+        left = [max(x - 1, 0) for x in left]
+        cycle += 1
+    return cycle
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_queues_take_as_long_as_walking_through_time(depth):
+    for seed in range(20):
+        work = np.random.default_rng(seed).poisson(2.0, (40, 5))
+        assert queue_cycles(work, depth) == pytest.approx(slow_queue(work, depth), rel=0.03)
+
+
+def test_a_deeper_queue_is_never_slower_and_no_queue_waits_for_each_column():
+    work = np.random.default_rng(0).poisson(3.0, (200, 8))
+    cycles = [queue_cycles(work, depth) for depth in (1, 2, 4, 8, 1000)]
+    assert cycles == sorted(cycles, reverse=True)
+    assert cycles[-1] >= np.maximum(work, 1).sum(axis=0).max()
