@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from nncomp.errors import NncompWarning, RecipeError, Where
+from nncomp.ir import Scratch
 from nncomp.ops import OpTable, builtin_table
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ class Context:
         data_warnings: code and message of what was found amiss with the data when it was read, now or before.
         notes: what passes did and would not do, in order; see :meth:`note`.
         results: measured facts that passes leave for the report, by pass name.
+        scratch: room on the disk for large constants that passes make.
     """
 
     ops: OpTable = field(default_factory=builtin_table)
@@ -198,6 +200,7 @@ class Context:
     data_warnings: list[tuple[str, str]] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
+    scratch: Scratch = field(default_factory=Scratch)
 
     def note(self, event: str, subject: str, *, node: str = "", reason: str = "", code: str = "") -> None:
         """Record a :class:`Note`."""

@@ -3,6 +3,7 @@
 from nncomp.ir.attributes import Attribute, attribute
 from nncomp.ir.dtypes import AttributeType, DataType
 from nncomp.ir.graph import Graph, Node
+from nncomp.ir.mapped import MappedTensor, Scratch, raw_bytes
 from nncomp.ir.model import ModelInfo
 from nncomp.ir.nodes import CaptureKey, Op, Use, Value
 from nncomp.ir.tensors import ArrayTensor, Tensor, string_tensor, tensor
@@ -27,11 +28,13 @@ __all__ = [
     "Dim",
     "Graph",
     "MapType",
+    "MappedTensor",
     "ModelInfo",
     "Node",
     "Op",
     "OpaqueType",
     "OptionalType",
+    "Scratch",
     "SequenceType",
     "Shape",
     "SparseTensorType",
@@ -41,6 +44,7 @@ __all__ = [
     "Use",
     "Value",
     "attribute",
+    "raw_bytes",
     "string_tensor",
     "tensor",
 ]

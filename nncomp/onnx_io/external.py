@@ -13,16 +13,12 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
 from nncomp.errors import ModelError, Where
-from nncomp.ir import ArrayTensor, DataType, Tensor
-
-_Bytes: TypeAlias = npt.NDArray[np.uint8]
+from nncomp.ir import DataType, MappedTensor, Tensor
 
 _MAX_DIGITS: Final = 20  # of an offset or length: 2^64 has as many
 
@@ -38,7 +34,7 @@ class ExternalFiles:
 
     model: Path | None = None
     warnings: list[str] = field(default_factory=list)
-    _maps: dict[Path, _Bytes] = field(default_factory=dict)
+    _maps: dict[Path, mmap.mmap | bytes] = field(default_factory=dict)
 
     def tensor(self, proto: TensorProto, dtype: DataType, dims: tuple[int, ...]) -> Tensor:
         """Return a tensor over the mapped bytes; ranges that are equal give tensors that share them.
@@ -63,16 +59,16 @@ class ExternalFiles:
                 code="NNC-M012",
                 where=where,
             )
-        view = data[offset : offset + needed]
         from nncomp.onnx_io.tensors import tensor_from_proto, tensor_metadata  # the formats share their unpacking
 
-        if dtype.itemsize < 1 or offset % int(dtype.itemsize):
-            inline = TensorProto(data_type=proto.data_type, dims=dims, raw_data=view.tobytes(), name=proto.name)
+        if isinstance(data, bytes) or (dtype.bits >= 8 and offset % int(dtype.itemsize)):
+            raw = data[offset : offset + needed]
+            inline = TensorProto(data_type=proto.data_type, dims=dims, raw_data=raw, name=proto.name)
             inline.doc_string = proto.doc_string
             inline.metadata_props.extend(proto.metadata_props)
             return tensor_from_proto(inline, self)
-        array = view.view(dtype.numpy()).reshape(dims)
-        return ArrayTensor(array, dtype, name=proto.name, doc=proto.doc_string, metadata=tensor_metadata(proto))
+        metadata = tensor_metadata(proto)
+        return MappedTensor(data, offset, dtype, dims, name=proto.name, doc=proto.doc_string, metadata=metadata)
 
     def _contained(self, location: str, tensor: str) -> Path:
         where = Where(tensor=tensor, file=location)
@@ -106,7 +102,7 @@ class ExternalFiles:
             )
         return resolved
 
-    def _mapped(self, path: Path, tensor: str) -> _Bytes:
+    def _mapped(self, path: Path, tensor: str) -> mmap.mmap | bytes:
         if path in self._maps:
             return self._maps[path]
         where = Where(tensor=tensor, file=str(path))
@@ -130,11 +126,7 @@ class ExternalFiles:
                 )
             if status.st_nlink > 1:
                 self.warnings.append(f"external data {path.name!r} has {status.st_nlink} hard links")
-            mapped = (
-                np.frombuffer(mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ), np.uint8)
-                if status.st_size
-                else np.zeros(0, np.uint8)
-            )
+            mapped = mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ) if status.st_size else b""
         finally:
             os.close(handle)
         self._maps[path] = mapped

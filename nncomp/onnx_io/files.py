@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -13,9 +13,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
 from nncomp.errors import ModelError, ResourceError, UsageError, Where
-from nncomp.ir import Graph, Tensor
+from nncomp.ir import DataType, Graph, Tensor, raw_bytes
 from nncomp.onnx_io.external import ExternalFiles
 from nncomp.onnx_io.reader import graph_from_proto
+from nncomp.onnx_io.stream import ModelStream
 from nncomp.onnx_io.tensors import described_tensor, tensor_to_proto
 from nncomp.onnx_io.writer import graph_to_proto
 
@@ -84,9 +85,9 @@ def save(graph: Graph, path: str | os.PathLike[str], *, protobuf_limit: int = PR
     if path.is_dir():
         raise UsageError(f"output {str(path)!r} is a folder", code="NNC-R020", where=Where(file=str(path)))
     if _weights_bytes(graph) < protobuf_limit * 0.9:
-        model = graph_to_proto(graph)
-        if model.ByteSize() < protobuf_limit:
-            write_atomically(path, [model.SerializeToString(deterministic=True)])
+        stream = _stream(graph)
+        if stream.size < protobuf_limit:
+            write_atomically(path, stream)
             return (path,)
     data_path = path.with_name(path.name + ".data")
     tensors: list[Tensor] = []
@@ -106,12 +107,29 @@ def save(graph: Graph, path: str | os.PathLike[str], *, protobuf_limit: int = PR
 
     model = graph_to_proto(graph, write_tensor=reference)
     _write_all(
-        {data_path: (_padded(tensor) for tensor in tensors), path: [model.SerializeToString(deterministic=True)]}
+        {
+            data_path: (chunk for tensor in tensors for chunk in _padded(tensor)),
+            path: [model.SerializeToString(deterministic=True)],
+        }
     )
     return (path, data_path)
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
+def _stream(graph: Graph) -> ModelStream:
+    """Return the message to be written; weights of bodies are in memory, for they lie deep inside it."""
+    constants = {value.name: value.const or value.default for value in graph.values()}
+    held: dict[str, Tensor] = {}
+
+    def hold(tensor: Tensor, name: str) -> TensorProto:
+        if tensor.nbytes < _EXTERNAL_FROM or tensor.dtype is DataType.STRING or constants.get(name) is not tensor:
+            return tensor_to_proto(tensor, name)
+        held[name] = tensor
+        return described_tensor(tensor, name)
+
+    return ModelStream(graph_to_proto(graph, write_tensor=hold), held)
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Write ``chunks`` to a temporary file beside ``path``, flush it to disk, and move it into place.
 
     Raises:
@@ -120,7 +138,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     _write_all({path: chunks})
 
 
-def _write_all(files: Mapping[Path, Iterable[bytes]]) -> None:
+def _write_all(files: Mapping[Path, Iterable[bytes | memoryview]]) -> None:
     """Write several files, and move them into place in this order once all are on the disk."""
     written: dict[Path, str] = {}
     path = Path()
@@ -143,7 +161,7 @@ def _write_all(files: Mapping[Path, Iterable[bytes]]) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _write_chunks(file: BinaryIO, chunks: Iterable[bytes]) -> None:
+def _write_chunks(file: BinaryIO, chunks: Iterable[bytes | memoryview]) -> None:
     for chunk in chunks:
         file.write(chunk)
     file.flush()
@@ -156,9 +174,9 @@ def _umask() -> int:
     return mask
 
 
-def _padded(tensor: Tensor) -> bytes:
-    data = tensor.tobytes()
-    return data + b"\0" * (-len(data) % _ALIGN)
+def _padded(tensor: Tensor) -> Iterator[bytes | memoryview]:
+    yield raw_bytes(tensor)
+    yield b"\0" * (-tensor.nbytes % _ALIGN)
 
 
 def _weights_bytes(graph: Graph) -> int:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from nncomp.ir import ArrayTensor, DataType, Graph, Tensor
+from nncomp.ir import ArrayTensor, DataType, Graph, MappedTensor, Tensor, raw_bytes
 from nncomp.onnx_io.external import ExternalFiles
 from nncomp.onnx_io.files import read_model, write_atomically
 from nncomp.onnx_io.reader import graph_from_proto
@@ -33,8 +33,11 @@ class _InMemory(ExternalFiles):
 
     def tensor(self, proto: TensorProto, dtype: DataType, dims: tuple[int, ...]) -> Tensor:
         """Return the tensor under the name and notes that it was written with."""
+        known = self.tensors[int(proto.external_data[0].value)]
+        if isinstance(known, MappedTensor):
+            return known.described(proto.name, proto.doc_string, tensor_metadata(proto))
         # What comes from a file is contiguous, and the order of sums depends on that.
-        data = np.ascontiguousarray(self.tensors[int(proto.external_data[0].value)].numpy()).reshape(dims)
+        data = np.ascontiguousarray(known.numpy()).reshape(dims)
         return ArrayTensor(data, dtype, name=proto.name, doc=proto.doc_string, metadata=tensor_metadata(proto))
 
 
@@ -65,7 +68,7 @@ def save_parts(graph: Graph, path: Path, tensors: str) -> None:
     def kept(tensor: Tensor) -> str:
         name = f"{tensors}/{digest(tensor)}"
         if not (path.parent / name).exists():
-            write_atomically(path.parent / name, [tensor.tobytes()])
+            write_atomically(path.parent / name, [raw_bytes(tensor)])
         return name
 
     write_atomically(path, [_referring(graph, kept).SerializeToString(deterministic=True)])

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import SparseTensorProto, TensorProto
 
-from nncomp.ir import DataType, Graph, Tensor
+from nncomp.ir import DataType, Graph, Tensor, raw_bytes
 from nncomp.onnx_io import graph_to_proto
 from nncomp.onnx_io.tensors import SparseConstant, tensor_to_proto
 
@@ -83,7 +83,7 @@ def strings(tensor: Tensor) -> list[bytes]:
     return [item.encode() if isinstance(item, str) else bytes(item) for item in items]
 
 
-def _bytes(tensor: Tensor) -> bytes:
+def _bytes(tensor: Tensor) -> bytes | memoryview:
     if isinstance(tensor, SparseConstant):
         proto = SparseTensorProto()
         proto.CopyFrom(tensor.proto)
@@ -92,7 +92,7 @@ def _bytes(tensor: Tensor) -> bytes:
         return data
     if tensor.dtype == DataType.STRING:
         return b"".join(b"%d:%s" % (len(item), item) for item in strings(tensor))
-    return tensor.tobytes()
+    return raw_bytes(tensor)
 
 
 def _short(number: np.generic) -> str:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from nncomp.ir import DataType, Graph, Op, Value
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.ir import DataType, Graph, Op, Scratch, Value
 from nncomp_quant.insert import frozen, require_finite
 from nncomp_quant.plan import QuantPlan
-from nncomp_quant.scales import pair_safe_scale, quantize_weight
+from nncomp_quant.scales import FloatArray, chunks, pair_safe_scale, quantize_weight
 
 
-def insert_dynamic(graph: Graph, plan: QuantPlan, *, pair_safe: bool = True) -> None:
-    """Rewrite the plan's matrix products and tables."""
+def insert_dynamic(graph: Graph, plan: QuantPlan, scratch: Scratch, *, pair_safe: bool = True) -> None:
+    """Rewrite the plan's matrix products and tables; what is large is kept in ``scratch``."""
     activations: dict[Value, tuple[Value, Value, Value]] = {}
     weights: dict[Value, tuple[Value, Value]] = {}
     for op in plan.dynamic:
         _dynamic_matmul(graph, op, activations, weights, pair_safe=pair_safe)
     tables: dict[Value, tuple[Value, Value]] = {}
     for op in plan.tables:
-        quantize_table(graph, op, tables)
+        quantize_table(graph, op, tables, scratch)
 
 
 def _dynamic_matmul(
@@ -62,7 +65,7 @@ def _dynamic_matmul(
     replace_op(graph, op, result.output)
 
 
-def quantize_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Value]]) -> None:
+def quantize_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Value]], scratch: Scratch) -> None:
     """Gather(T, i) -> Cast(Gather(q(T), i)) * Gather(s, i), T (V, D) with one scale a row.
 
     Rows of an embedding differ in size far more than its columns do, so the scale is gathered along.
@@ -70,13 +73,10 @@ def quantize_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Value]
     table, index = op.inputs
     assert table is not None and index is not None
     if table not in tables:
-        array = graph.array(table)
-        assert array is not None
-        require_finite(array, table.name, op)
-        codes, scale = quantize_weight(array, 0)
+        codes, scale = _quantized_rows(graph, table, op)
         tables[table] = (
-            graph.add_constant(f"{table.name}_quantized", frozen(codes)),
-            graph.add_constant(f"{table.name}_scale", frozen(scale.reshape(-1, 1))),
+            graph.add_constant(f"{table.name}_quantized", scratch.keep(frozen(codes))),
+            graph.add_constant(f"{table.name}_scale", scratch.keep(frozen(scale))),
         )
     codes_value, scale_value = tables[table]
     name = op.output.name
@@ -85,6 +85,19 @@ def quantize_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Value]
     real = graph.add_op("Cast", [rows.output], [f"{name}_cast"], attrs={"to": DataType.FLOAT.value})
     result = graph.add_op("Mul", [real.output, scales.output], [(f"{name}_scaled", op.output.type)], like=op)
     replace_op(graph, op, result.output)
+
+
+def _quantized_rows(graph: Graph, table: Value, op: Op) -> tuple[npt.NDArray[np.int8], FloatArray]:
+    """Return codes (V, D) and scales (V, 1), a few rows at a time: tables are the largest tensors there are."""
+    array = graph.array(table)
+    assert array is not None
+    codes = np.empty(array.shape, np.int8)
+    scale = np.empty((len(array), 1), np.float32)
+    for start, rows in chunks(array):
+        require_finite(rows, table.name, op)
+        stop = start + len(rows)
+        codes[start:stop], scale[start:stop, 0] = quantize_weight(rows, 0)
+    return codes, scale
 
 
 def replace_op(graph: Graph, op: Op, result: Value) -> None:

@@ -95,7 +95,7 @@ class Quantize(TunablePass):
             if self.bias_samples:
                 correct_biases(graph, plan, params, weights, ctx, samples=self.bias_samples)
             Inserter(graph, ctx.ops, plan, params, weights).run()
-        insert_dynamic(graph, plan, pair_safe=pair_safe)
+        insert_dynamic(graph, plan, ctx.scratch, pair_safe=pair_safe)
 
     def units(self, graph: Graph, ctx: Context) -> Sequence[Unit]:
         """Return the ops that are quantized and have a say in the error; see :mod:`nncomp.tuning`."""

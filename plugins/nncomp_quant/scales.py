@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -198,6 +199,18 @@ def quantize_weight(
     codes = np.rint(weight / spread)
     np.clip(codes, -limit, limit, out=codes)
     return codes.astype(np.int8), scale
+
+
+def chunks(rows: npt.NDArray[Any], size: int = 1 << 20) -> Iterator[tuple[int, FloatArray]]:
+    """Yield (first row, rows) of about ``size`` elements each, so that what is computed from them stays small.
+
+    Args:
+        rows: (N, K).
+        size: Elements.
+    """
+    step = max(size // max(rows.shape[1], 1), 1)
+    for start in range(0, rows.shape[0], step):
+        yield start, np.asarray(rows[start : start + step], np.float32)
 
 
 def symmetric_scale(weight: npt.NDArray[Any], axis: int | None, *, bits: int = 8) -> FloatArray:

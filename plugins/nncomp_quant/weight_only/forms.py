@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from nncomp.ir import DataType, Graph, Op, TensorType, Value
+from nncomp.ir import DataType, Graph, Op, Scratch, TensorType, Value
 from nncomp.targets import WeightForm, WeightKernel
 from nncomp_quant.dynamic import replace_op
 from nncomp_quant.insert import frozen
@@ -25,8 +25,8 @@ class Writer(Protocol):
     def put(self, start: int, codes: Codes, params: Params) -> None:
         """Take rows from ``start`` on: codes (rows, blocks, size)."""
 
-    def write(self, product: Product) -> None:
-        """Rewrite the product's ops."""
+    def write(self, product: Product, scratch: Scratch) -> None:
+        """Rewrite the product's ops; what is large is kept in ``scratch``."""
 
 
 def writer(form: WeightForm, kernel: WeightKernel, blocks: Blocks, product: Product) -> Writer:
@@ -55,12 +55,14 @@ class _MatMulNBits:
         self.scale[start:stop] = params.scale
         self.zero[start:stop] = self.blocks.pack(params.zero)
 
-    def write(self, product: Product) -> None:
+    def write(self, product: Product, scratch: Scratch) -> None:
         graph, name = product.graph, product.weight.name
         graph.import_opset("com.microsoft", 1)
         parts: list[tuple[str, npt.NDArray[Any]]] = [("codes", self.packed), ("scales", self.scale)]
         parts += [] if self.blocks.symmetric else [("zero_points", self.zero)]
-        constants: list[Value | None] = [graph.add_constant(f"{name}_{part}", frozen(array)) for part, array in parts]
+        constants: list[Value | None] = [
+            graph.add_constant(f"{name}_{part}", scratch.keep(frozen(array))) for part, array in parts
+        ]
         attrs = {
             "K": product.inputs,
             "N": product.outputs,
@@ -103,11 +105,11 @@ class _BlockedQdq:
         self.scale[:, start:stop] = params.scale.T
         self.zero[:, start:stop] = params.zero.T
 
-    def write(self, product: Product) -> None:
+    def write(self, product: Product, scratch: Scratch) -> None:
         graph, name = product.graph, product.weight.name
         parts: list[tuple[str, npt.NDArray[Any]]] = [("codes", self._typed(self.codes)), ("scales", self.scale)]
         parts += [] if self.blocks.symmetric else [("zero_points", self._typed(self.zero))]
-        inputs = [graph.add_constant(f"{name}_{part}", frozen(array)) for part, array in parts]
+        inputs = [graph.add_constant(f"{name}_{part}", scratch.keep(frozen(array))) for part, array in parts]
         weight = graph.add_op(
             "DequantizeLinear",
             inputs,

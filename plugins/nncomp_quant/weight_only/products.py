@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,8 +21,8 @@ class Product:
 
     Attributes:
         graph: The graph or body that the ops are in.
-        weight: The constant as the ops read it.
-        axis: Axis of the output channels, 0 or 1.
+        weight: The constant.
+        axis: Axis of its output channels, 0 or 1.
         ops: In topological order.
     """
 
@@ -68,44 +68,39 @@ def find_products(graph: Graph, ops: OpTable, *, skip: Set[Op] = frozenset()) ->
         role = ops.quant(op, graph.opsets)
         if role.role is not Role.COMPUTE or role.weight is None:
             continue
-        reason = "skipped by option" if op in skip else _objection(part, op, role)
+        weight, transposed = _stored(op.input(role.weight))
+        tensor = part.constant(weight)
+        reason = "skipped by option" if op in skip else _objection(op, role, tensor)
         if reason:
             left[op] = reason
             continue
-        weight = op.inputs[role.weight]
-        tensor = part.constant(weight)
         assert weight is not None and tensor is not None and role.weight_axis is not None
-        axis = role.weight_axis(op) % 2
+        axis = (role.weight_axis(op) + transposed) % 2
         product = found.setdefault((part, id(tensor), axis), Product(part, weight, axis))
         product.ops.append(op)
     return list(found.values()), left
 
 
-def bias_of(op: Op, role: QuantRole) -> Value | None:
-    """Return the bias of a product."""
-    return op.input(role.bias) if role.bias is not None else None
+def _stored(value: Value | None) -> tuple[Value | None, bool]:
+    """Return what a weight is stored as, and whether it is read transposed: tied embeddings are."""
+    op = value.producer if value is not None else None
+    if op is not None and op.is_a("Transpose") and op.attr("perm", (1, 0)) == (1, 0):
+        return op.inputs[0], True
+    return value, False
 
 
-def chunks(rows: npt.NDArray[np.float32], size: int = 1 << 22) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield (first row, rows) of about ``size`` elements each, so that what is computed from them stays small."""
-    step = max(size // max(rows.shape[1], 1), 1)
-    for start in range(0, rows.shape[0], step):
-        yield start, np.asarray(rows[start : start + step], np.float32)
-
-
-def _objection(graph: Graph, op: Op, role: QuantRole) -> str:
-    assert role.weight is not None
-    weight = graph.constant(op.input(role.weight))
+def _objection(op: Op, role: QuantRole, weight: Tensor | None) -> str:
     if weight is None:
         return "its weight is computed"
     if len(weight.shape) != 2:
         return f"its weight has {len(weight.shape)} axes, products by blocks take 2"
-    if role.weight not in role.data or role.weight_axis is None or op.domain:
+    factors = (op.attr("alpha", 1.0), op.attr("beta", 1.0), op.attr("transA", 0))
+    if role.weight not in role.data or role.weight_axis is None or op.domain or factors != (1.0, 1.0, 0):
+        return "it is no plain product of an activation and a weight"
+    if op.attr("equation") is not None:
         return "it is no plain product of an activation and a weight"
     if weight.dtype != DataType.FLOAT:
         return f"its weight is {weight.dtype.name.lower()}, not float32"
-    if op.attr("alpha", 1.0) != 1.0 or op.attr("beta", 1.0) != 1.0 or op.attr("transA", 0) or op.kind == "Einsum":
-        return "it is no plain product of an activation and a weight"
     if weight.size < MIN_ELEMENTS:
         return f"its weight has {weight.size} elements, which is too few to gain anything"
     return ""

@@ -15,15 +15,18 @@ from nncomp.targets import Capabilities, WeightForm, WeightKernel
 from nncomp_quant.dynamic import quantize_table
 from nncomp_quant.insert import require_finite
 from nncomp_quant.plan import is_table
+from nncomp_quant.scales import chunks
 from nncomp_quant.weight_only.blocks import Blocks
 from nncomp_quant.weight_only.forms import BLOCKED_QDQ_OPSET, writer
-from nncomp_quant.weight_only.products import Product, chunks, find_products
+from nncomp_quant.weight_only.products import Product, find_products
+from nncomp_quant.weight_only.rounder import Rounder
 
 
 class Rounding(StrEnum):
-    """How weights are rounded."""
+    """How weights are rounded: to the nearest, or so that each makes up for those before it."""
 
     RTN = "rtn"
+    GPTQ = "gptq"
 
 
 class FormChoice(StrEnum):
@@ -38,7 +41,8 @@ class QuantizeWeights(Pass):
     """Store the weights of matrix products as integers, block by block; activations stay float.
 
     Products of few rows wait for their weights, and these become 4 to 8 times smaller. Embedding tables become INT8,
-    one scale a row. A weight is read, rounded and written one at a time.
+    one scale a row. Weights are read, rounded and written one at a time, from the inputs of the model on: method gptq
+    sees what rounding in front has left.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -47,7 +51,11 @@ class QuantizeWeights(Pass):
 
     bits: Literal[2, 4, 8] = option(4, help="bits of a weight")
     block: int = option(128, help="inputs that share a scale", ge=16)
-    method: Rounding = option(Rounding.RTN, help="how weights are rounded")
+    method: Rounding = option(
+        Rounding.GPTQ, help="how weights are rounded: rtn to the nearest, gptq on calibration data"
+    )
+    scaling: bool = option(False, help="scale inputs before rounding, by their size in calibration (AWQ)")
+    samples: int = option(128, help="calibration samples for gptq and scaling", ge=1)
     symmetric: bool = option(False, help="no zero points: a little smaller, and a little less accurate")
     form: FormChoice = option(FormChoice.AUTO, help="how products are written; auto: the target's fastest")
     skip: tuple[str, ...] = option((), help="ops to leave float, by name or label; globs, or re:...")
@@ -68,6 +76,7 @@ class QuantizeWeights(Pass):
         Raises:
             UnsupportedError: nothing to quantize (NNC-M052), a weight that is not finite (NNC-M053), or a target that
                 does not take it (NNC-T002).
+            DataError: gptq or scaling without data (NNC-D006).
         """
         chosen = None if ctx.target is None else self._form(ctx.target)
         if chosen is None:
@@ -93,13 +102,14 @@ class QuantizeWeights(Pass):
         }
         read = [(part, [value for value in part.constants() if part.users(value)]) for part in graph.graphs()]
         blocks = Blocks(self.bits, self.block, self.symmetric)
-        for number, product in enumerate(products):
-            ctx.progress.step("weights", number, len(products))
-            _round_to_nearest(product, form, kernel, blocks)
-        ctx.progress.step("weights", len(products), len(products))
+        for product in products:
+            _require_finite(product)
+        Rounder(graph, ctx, blocks, lambda product: writer(form, kernel, blocks, product), self.name).run(
+            products, gptq=self.method is Rounding.GPTQ, scaling=self.scaling, samples=self.samples
+        )
         written: dict[Value, tuple[Value, Value]] = {}
         for part, op in tables:
-            quantize_table(part, op, written)
+            quantize_table(part, op, written, ctx.scratch)
         for part, values in reversed(read):  # a body that no longer captures a weight leaves it to the graph around it
             part.remove_unused(values)
 
@@ -111,13 +121,9 @@ class QuantizeWeights(Pass):
         return None
 
 
-def _round_to_nearest(product: Product, form: WeightForm, kernel: WeightKernel, blocks: Blocks) -> None:
-    written = writer(form, kernel, blocks, product)
-    for start, rows in chunks(product.rows()):
+def _require_finite(product: Product) -> None:
+    for _, rows in chunks(product.rows()):
         require_finite(rows, product.weight.name, product.ops[0], by=QuantizeWeights.name)
-        params = blocks.params(rows)
-        written.put(start, blocks.codes(rows, params), params)
-    written.write(product)
 
 
 def _lift(graph: Graph, ctx: Context) -> None:

@@ -126,6 +126,17 @@ def test_embedding_tables_become_int8(quantize_weights):
     assert "t" in [value.name for value in quantize_weights(text, embeddings=False).graph.constants()]
 
 
+@pytest.mark.parametrize("form", ["matmul-nbits", "blocked-qdq"])
+def test_a_weight_that_is_read_transposed_is_a_product(quantize_weights, form):
+    made = quantize_weights(
+        "g (float[5,80] x) => (float[5,64] y) <float[64,80] w> { t = Transpose (w) y = MatMul (x, t) }",
+        form=form,
+        bits=8,
+    )
+    assert "Transpose" not in made.kinds
+    assert made.sqnr() > 35
+
+
 def test_why_products_stay_float(quantize_weights):
     made = quantize_weights(
         """
