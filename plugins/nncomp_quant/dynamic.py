@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -89,11 +91,15 @@ def quantize_table(graph: Graph, op: Op, tables: dict[Value, tuple[Value, Value]
 
 def _quantized_rows(graph: Graph, table: Value, op: Op) -> tuple[npt.NDArray[np.int8], FloatArray]:
     """Return codes (V, D) and scales (V, 1), a few rows at a time: tables are the largest tensors there are."""
-    array = graph.array(table)
-    assert array is not None
-    codes = np.empty(array.shape, np.int8)
-    scale = np.empty((len(array), 1), np.float32)
-    for start, rows in chunks(array):
+
+    def read() -> npt.NDArray[Any]:
+        array = graph.array(table)
+        assert array is not None
+        return array
+
+    shape = read().shape
+    codes, scale = np.empty(shape, np.int8), np.empty((shape[0], 1), np.float32)
+    for start, rows in chunks(read):
         require_finite(rows, table.name, op)
         stop = start + len(rows)
         codes[start:stop], scale[start:stop, 0] = quantize_weight(rows, 0)

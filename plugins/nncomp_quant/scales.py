@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -201,16 +201,18 @@ def quantize_weight(
     return codes.astype(np.int8), scale
 
 
-def chunks(rows: npt.NDArray[Any], size: int = 1 << 20) -> Iterator[tuple[int, FloatArray]]:
-    """Yield (first row, rows) of about ``size`` elements each, so that what is computed from them stays small.
+def chunks(read: Callable[[], npt.NDArray[Any]], size: int = 1 << 20) -> Iterator[tuple[int, FloatArray]]:
+    """Yield (first row, copy of rows) of about ``size`` elements each, so that what is computed from them stays small.
 
     Args:
-        rows: (N, K).
+        read: Gives the (N, K) array. It is asked for each chunk anew: an array mapped from a file, which nobody holds
+            in between, costs the memory of a chunk.
         size: Elements.
     """
-    step = max(size // max(rows.shape[1], 1), 1)
-    for start in range(0, rows.shape[0], step):
-        yield start, np.asarray(rows[start : start + step], np.float32)
+    count, width = read().shape
+    step = max(size // max(width, 1), 1)
+    for start in range(0, count, step):
+        yield start, np.array(read()[start : start + step], np.float32)
 
 
 def symmetric_scale(weight: npt.NDArray[Any], axis: int | None, *, bits: int = 8) -> FloatArray:

@@ -122,7 +122,7 @@ class QuantizeWeights(Pass):
 
 
 def _require_finite(product: Product) -> None:
-    for _, rows in chunks(product.rows()):
+    for _, rows in chunks(product.rows):
         require_finite(rows, product.weight.name, product.ops[0], by=QuantizeWeights.name)
 
 

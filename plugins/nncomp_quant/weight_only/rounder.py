@@ -105,11 +105,10 @@ class Rounder:
 
     def _to_nearest(self, product: Product, problem: LayerMoments | None = None) -> None:
         written = self.writer(product)
-        rows = product.rows() if problem is None else np.asarray(problem.target, np.float32)
-        for start, some in chunks(rows):
-            params = self.blocks.params(some)
-            written.put(start, self.blocks.codes(some, params), params)
-        del rows
+        read = product.rows if problem is None else lambda: problem.target
+        for start, rows in chunks(read):
+            params = self.blocks.params(rows)
+            written.put(start, self.blocks.codes(rows, params), params)
         written.write(product, self.ctx.scratch)
 
     def _why_not(self, product: Product) -> str:
