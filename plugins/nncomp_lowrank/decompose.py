@@ -113,15 +113,19 @@ class Decompose(Pass):
         stopwatch = Stopwatch(ctx.probe, pricer, ctx) if ctx.probe is not None else None
         minds = self._sensitivities(graph, offered, grams, ctx)
         if self.latency is not None:
-            if stopwatch is None or ctx.probe is None:
+            if stopwatch is None:
                 raise UnsupportedError("decompose.latency: nothing here can be timed", code="NNC-T002")
-            whole = ctx.probe.compare(graph, graph, then=ctx.following).baseline_us
+            whole = stopwatch.network(graph)
             return plan_timed(offered, minds, stopwatch, share=self.latency, network_us=whole), minds, grams
         timed = stopwatch if self.only_faster else None
         if self.macs is None and self.params is None:
-            return plan_by_noise(offered, timed), minds, grams
-        share = self.macs if self.macs is not None else self.params or 1.0
-        return plan_counted(offered, minds, pricer, cost=cost, share=share, stopwatch=timed), minds, grams
+            plan = plan_by_noise(offered, timed)
+        else:
+            share = self.macs if self.macs is not None else self.params or 1.0
+            plan = plan_counted(offered, minds, pricer, cost=cost, share=share, stopwatch=timed)
+        if timed is not None:
+            plan.network_us = timed.network(graph)
+        return plan, minds, grams
 
     def _end_to_end(self, before: Graph, after: Graph, ctx: Context) -> float | None:
         """Return the relative squared error of the model's outputs on a few samples, None without data."""
