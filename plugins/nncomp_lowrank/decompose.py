@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -41,6 +42,9 @@ class Decompose(Pass):
     after: ClassVar[tuple[str, ...]] = (
         "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad",
     )  # fmt: skip
+    because: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"fold-batchnorm": "a scale that is folded later would hide how much each output channel matters"}
+    )
 
     macs: float | None = option(None, help="share of the multiply-accumulates of all layers to keep", gt=0, lt=1)
     params: float | None = option(None, help="share of the weights of all layers to keep", gt=0, lt=1)
