@@ -106,6 +106,8 @@ class Capabilities:
         weight_only: Forms of products with integer weights and float activations, the fastest first.
         channel_alignment: Channel counts are best kept at multiples of this.
         domains: Other operator domains that it runs.
+        sparse_weights: Patterns of zeros in weights that make it faster: ``element``, ``balanced`` (equally many in
+            each row or sub-matrix), ``n:m``, ``block``.
     """
 
     max_ir_version: int
@@ -114,6 +116,7 @@ class Capabilities:
     weight_only: Mapping[WeightForm, WeightKernel] = field(default_factory=dict)
     channel_alignment: int = 1
     domains: frozenset[str] = frozenset()
+    sparse_weights: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from nncomp.ops.accessors import (
     softmax_axis,
     squeeze_axes,
 )
+from nncomp.ops.bias import LayerBias, layer_bias, set_layer_bias
 from nncomp.ops.builtin import builtin_table
 from nncomp.ops.matrix import MatrixView
 from nncomp.ops.nests import LoopNest, NestRule
@@ -26,6 +27,7 @@ __all__ = [
     "Cost",
     "CostRule",
     "Infer",
+    "LayerBias",
     "LoopNest",
     "MatrixView",
     "NestRule",
@@ -41,10 +43,12 @@ __all__ = [
     "conv_geometry",
     "is_training_batchnorm",
     "kernel_shape",
+    "layer_bias",
     "pads",
     "perm",
     "reduce_axes",
     "rows",
+    "set_layer_bias",
     "softmax_axis",
     "squeeze_axes",
 ]

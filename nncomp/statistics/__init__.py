@@ -2,7 +2,7 @@
 
 from nncomp.statistics.accumulators import BINS, Histogram, Range
 from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, collect
-from nncomp.statistics.layerwise import LayerWalk, collect_moments, spread
+from nncomp.statistics.layerwise import LayerWalk, collect_moments, residual_aims, spread
 from nncomp.statistics.moments import Moments, MomentSums
 from nncomp.statistics.observe import observe
 
@@ -20,5 +20,6 @@ __all__ = [
     "collect",
     "collect_moments",
     "observe",
+    "residual_aims",
     "spread",
 ]

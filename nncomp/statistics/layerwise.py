@@ -9,17 +9,18 @@ networks", ICCV 2017). Each op of both graphs runs once a sample, however many l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from nncomp.errors import DataError, UsageError
-from nncomp.ir import Graph, Op
+from nncomp.ir import Graph, Op, Value
 from nncomp.ops import MatrixView, OpTable, builtin_table
+from nncomp.ops.bias import layer_bias
 from nncomp.passes import Progress, Silence
 from nncomp.runtime import Feeds, Session
 from nncomp.statistics.activations import Activations
@@ -98,6 +99,9 @@ class LayerWalk:
     changed graph is read again: what its layers of this stage, and whatever follows them, have become is what the next
     ones see. What lies in front must stay.
 
+    Where a layer's output is added to something else that has changed as well, ``aims`` lets the layer make up for
+    that, too: (sum, other) has it aim at what ``sum`` was in the original less what ``other`` is in the changed graph.
+
     Activations of all samples are held at the cut, ``memory`` bytes of them in memory and the rest in temporary files.
 
     Args:
@@ -106,6 +110,8 @@ class LayerWalk:
             must have those of the original.
         layers: Names of the layers' outputs, in both graphs.
         data: Feeds, each of one sample or a batch; iterated once.
+        aims: (sum, other) by layer; ``other`` must depend on layers of stages before only. See
+            :func:`residual_aims`.
         samples: Feeds to read at the most.
         ops, positions, executor, progress: As for :func:`collect_moments`.
         memory: Bytes.
@@ -124,6 +130,7 @@ class LayerWalk:
         layers: Sequence[str],
         data: Iterable[Feeds],
         *,
+        aims: Mapping[str, tuple[str, str]] | None = None,
         samples: int | None = None,
         ops: OpTable | None = None,
         positions: int | None = POSITIONS,
@@ -133,7 +140,7 @@ class LayerWalk:
     ) -> None:
         self._original, self._changed, self._data, self._samples = original, changed, data, samples
         self._ops, self._positions, self._memory = ops or builtin_table(), positions, memory
-        self._executor, self._progress = executor, progress or Silence()
+        self._executor, self._progress, self._aims = executor, progress or Silence(), dict(aims or {})
         for name in layers:
             _layer(original, name, self._ops)
             _layer(changed, name, self._ops)
@@ -150,9 +157,8 @@ class LayerWalk:
         for number, names in enumerate(self.stages):
             layers = [_layer(self._changed, name, self._ops) for name in names]
             later = [name for stage in self.stages[number + 1 :] for name in stage]
-            behind = [_data_name(self._changed, name, self._ops) for name in later]
-            given = before.plan(names, later)
-            read = after.plan(list(dict.fromkeys(layer.data for layer in layers)), behind)
+            given = before.plan(self._given(names), self._given(later))
+            read = after.plan(self._read(names), self._read(later))
             sums = {layer.output: layer.sums() for layer in layers}
             items = self._items(batches, fed=bool(number == 0 or given.fed or read.fed))
             for y, x, rows in _in_order(self._executor, self._worker(before, given, after, read, layers), items):
@@ -161,8 +167,8 @@ class LayerWalk:
                 _add(sums, layers, rows)
             if not batches:
                 raise DataError("the calibration data holds no sample", code="NNC-D004")
-            before.finish(given, later)
-            after.finish(read, behind)
+            before.finish(given, self._given(later))
+            after.finish(read, self._read(later))
             self._progress.step("layers", number + 1, len(self.stages))
             yield {name: one.moments() for name, one in sums.items()}
 
@@ -174,9 +180,26 @@ class LayerWalk:
         def work(item: _Item) -> tuple[dict[str, Any], dict[str, Any], list[_Rows]]:
             index, first, batch, feeds = item
             y, x = before.compute(given, index, feeds), after.compute(read, index, feeds)
-            return y, x, [one.rows(x[one.data], y[one.output], first, batch, self._positions) for one in layers]
+            aims = [self._aims.get(one.output) for one in layers]
+            outputs = [
+                y[one.output] if aim is None else y[aim[0]] - x[aim[1]] for one, aim in zip(layers, aims, strict=True)
+            ]
+            rows = [
+                one.rows(x[one.data], output, first, batch, self._positions)
+                for one, output in zip(layers, outputs, strict=True)
+            ]
+            return y, x, rows
 
         return work
+
+    def _given(self, layers: Sequence[str]) -> list[str]:
+        """Return what the original must give for ``layers``."""
+        return list(dict.fromkeys(self._aims[name][0] if name in self._aims else name for name in layers))
+
+    def _read(self, layers: Sequence[str]) -> list[str]:
+        """Return what the changed graph must give for ``layers``."""
+        data = [_data_name(self._changed, name, self._ops) for name in layers]
+        return list(dict.fromkeys((*data, *(self._aims[name][1] for name in layers if name in self._aims))))
 
     def _items(self, batches: list[int], *, fed: bool) -> Iterator[_Item]:
         """Yield (number of the feeds, number of their first sample, samples in them, feeds); count at first."""
@@ -264,17 +287,49 @@ def _producer(graph: Graph, name: str) -> Op:
     return producer
 
 
-def _levels(graph: Graph, layers: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Group layers by how many of them lie one behind the other in front; each group in the order of the graph."""
+def residual_aims(graph: Graph, layers: Sequence[str], ops: OpTable | None = None) -> dict[str, tuple[str, str]]:
+    """Return (sum, other) for each layer whose output is added to a computed tensor; see :class:`LayerWalk`.
+
+    A bias may be added in between. Of two layers that meet in one sum, the one with more layers in front makes up for
+    both.
+    """
+    table, depth = ops or builtin_table(), _depths(graph, layers)
+    found: dict[str, tuple[str, str]] = {}
+    for name in layers:
+        value = graph.find(name)
+        op = _producer(graph, name)
+        view = table.matrix(op, graph)
+        bias = None if view is None else layer_bias(graph, op, view)
+        if bias is not None and not bias.inside:
+            value = bias.op.output
+        users = graph.users(value)
+        if not graph.single_use(value) or not users[0].is_a("Add"):
+            continue
+        other = users[0].input(1 if users[0].input(0) is value else 0)
+        if other is None or graph.constant(other) is not None or other.shape is None or other.shape != value.shape:
+            continue
+        if depth[other] < depth[value]:
+            found[name] = (users[0].output.name, other.name)
+    return found
+
+
+def _depths(graph: Graph, layers: Sequence[str]) -> dict[Value, int]:
+    """Return for each value how many layers lie one behind the other in front of it, its own included."""
     wanted = set(layers)
-    depth: dict[object, int] = {}
-    levels: dict[int, list[str]] = {}
+    depth: dict[Value, int] = {value: 0 for value in graph.values() if value.producer is None}
     for op in graph.ops():
-        level = max((depth.get(value, 0) for value, _ in graph.edges_into(op)), default=0)
+        level = max((depth[cast(Value, value)] for value, _ in graph.edges_into(op)), default=0)
         for value in op.outputs:
             depth[value] = level + (value.name in wanted)
-            if value.name in wanted:
-                levels.setdefault(level, []).append(value.name)
+    return depth
+
+
+def _levels(graph: Graph, layers: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Group layers by how many of them lie one behind the other in front; each group in the order of the graph."""
+    wanted, levels = set(layers), dict[int, list[str]]()
+    for value, depth in _depths(graph, layers).items():
+        if value.name in wanted:
+            levels.setdefault(depth, []).append(value.name)
     return tuple(tuple(names) for _, names in sorted(levels.items()))
 
 

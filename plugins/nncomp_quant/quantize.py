@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -53,7 +52,6 @@ class Quantize(TunablePass):
         "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose",
         "equalize", "smooth",
     )  # fmt: skip
-    because: ClassVar[Mapping[str, str]] = MappingProxyType({"decompose": "factors are made of float weights"})
 
     method: Method = option(Method.MSE, help="how activation ranges are chosen from calibration data")
     percentile: float = option(99.999, help="for method percentile: how much of the mass is kept", gt=50, le=100)

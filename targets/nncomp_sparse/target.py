@@ -39,7 +39,10 @@ class SparseTarget(Target):
     name: ClassVar[str] = "sparse"
     summary: ClassVar[str] = "price on a described accelerator: cycles, energy, traffic"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        max_ir_version=13, opsets=(1, 26), domains=frozenset({"ai.onnx.ml", "com.microsoft"})
+        max_ir_version=13,
+        opsets=(1, 26),
+        domains=frozenset({"ai.onnx.ml", "com.microsoft"}),
+        sparse_weights=frozenset({"element", "balanced", "n:m", "block"}),
     )
     default_recipe: ClassVar[str] = "price"
     prices: ClassVar[bool] = True

@@ -1,0 +1,109 @@
+"""Least squares from second moments: the weight that comes nearest to what a layer should give.
+
+    min over W, b of  sum |y - W x - b|^2 + ridge |W - W0|^2
+
+with W0 the weight that the layer has: where the data says nothing, nothing changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.ir import Graph, Op
+from nncomp.ops import LayerBias, MatrixView, OpTable, layer_bias, set_layer_bias
+from nncomp.statistics import Moments
+
+Doubles = npt.NDArray[np.float64]
+
+_FEW_ROWS = 4.0
+"""Rows for each column below which the ridge grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer with a weight, as it is in one graph.
+
+    Attributes:
+        op, view: The layer.
+        weight: (G, O, K).
+        bias: Where means go; None when nothing can take them up.
+    """
+
+    op: Op
+    view: MatrixView
+    weight: Doubles
+    bias: LayerBias | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The solution with all columns, and what elimination needs.
+
+    Attributes:
+        weight: (G, O, K).
+        inverse: (G, K, K), (H + ridge I)^-1.
+        energy: sum of y^2 about the mean, over all outputs.
+    """
+
+    weight: Doubles
+    inverse: Doubles
+    energy: float
+
+
+def layer_of(graph: Graph, name: str, ops: OpTable) -> Layer:
+    """Return the layer of ``graph`` whose output is called ``name``; it has a matrix view."""
+    op = graph.find(name).producer
+    assert op is not None
+    view = ops.matrix(op, graph)
+    assert view is not None
+    array = graph.array(op.input(view.weight))
+    assert array is not None
+    return Layer(op, view, view.matrix(array), layer_bias(graph, op, view))
+
+
+def normal_equations(moments: Moments, layer: Layer, *, ridge: float) -> tuple[Doubles, Doubles]:
+    """Return H (G, K, K) and C (G, O, K) of the least squares W H = C, ridge included.
+
+    Args:
+        moments: What the layer reads and should give.
+        layer: It has W0; the means are left to its bias if there is a place for one.
+        ridge: Relative to the mean square of an input; more where rows are few for so many columns.
+    """
+    used = moments.centered() if layer.bias is not None else moments
+    columns = used.xx.shape[1]
+    typical = np.trace(used.xx, axis1=1, axis2=2) / columns
+    typical[typical <= 0] = 1.0
+    strength = typical[:, None, None] * ridge * max(1.0, _FEW_ROWS * columns / max(moments.count, 1))
+    return used.xx + strength * np.eye(columns), used.yx + strength * layer.weight
+
+
+def fit(moments: Moments, layer: Layer, *, ridge: float) -> Fit:
+    """Solve for one layer; arguments as for :func:`normal_equations`."""
+    square, cross = normal_equations(moments, layer, ridge=ridge)
+    inverse = np.linalg.inv(square)
+    inverse = (inverse + inverse.swapaxes(1, 2)) / 2.0
+    return Fit(cross @ inverse, inverse, float(moments.centered().yy.sum()))
+
+
+def put(graph: Graph, layer: Layer, weight: Doubles, moments: Moments | None, *, whole: bool = False) -> None:
+    """Let a layer have another weight, and the bias that goes with it.
+
+    Args:
+        graph: Graph of the layer.
+        layer: The layer.
+        weight: (G, O, K).
+        moments: What it reads and should give: the bias becomes the mean of y - W x. None leaves the bias.
+        whole: y includes a bias that is added behind the layer.
+    """
+    old = layer.op.input(layer.view.weight)
+    assert old is not None
+    graph.set_input(layer.op, layer.view.weight, graph.add_constant(old.name, layer.view.restore(weight)))
+    graph.remove_unused([old])
+    if moments is None or layer.bias is None:
+        return
+    means = (moments.y - np.einsum("gok,gk->go", weight, moments.x)) / max(moments.count, 1)
+    inside = layer.bias.inside or whole
+    set_layer_bias(graph, layer.bias, means if inside else means + layer.bias.values)

@@ -1,0 +1,185 @@
+"""The schedule: in which order the atoms of each track leave, and what it costs, by output error.
+
+Errors of a layer are measured where they are made, at the layers that read a track, and then priced where they matter:
+each track is cut in half, with the layers that read it refitted, and what that does to the model's outputs on some
+samples says how much a unit of its local error counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.data import DataSource
+from nncomp.ir import Graph
+from nncomp.passes import Context
+from nncomp.runtime import Feeds, Session
+from nncomp.statistics import Moments, Threads, collect_moments
+from nncomp_prune.elimination import Elimination, Problem
+from nncomp_prune.fitting import Fit, fit, layer_of, put
+from nncomp_prune.tracks import Track
+
+Doubles = npt.NDArray[np.float64]
+
+MOMENTS_BYTES: Final = 1 << 29
+"""What the moments of the layers of one run may take; more layers need more runs."""
+
+_TINY: Final = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How one track would be pruned.
+
+    Attributes:
+        track: The track.
+        order: (A - 1,) its atoms, in the order in which they leave; one stays.
+        errors: (A + 1,) what the first n cost, ascending; infinite for all A.
+    """
+
+    track: Track
+    order: npt.NDArray[np.intp]
+    errors: Doubles
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far a changed graph's outputs are from the original's: squared error over variance, added over outputs."""
+
+    feeds: Sequence[Feeds]
+    expected: Mapping[str, Doubles]
+
+    @classmethod
+    def of(cls, graph: Graph, feeds: Sequence[Feeds]) -> OutputError:
+        """Run the original."""
+        return cls(feeds, _outputs(graph, feeds))
+
+    def measure(self, graph: Graph) -> float:
+        """Run a changed graph."""
+        total = 0.0
+        for name, found in _outputs(graph, self.feeds).items():
+            expected = self.expected[name]
+            spread = float(np.square(expected - expected.mean()).sum())
+            error = float(np.square(found - expected).sum())
+            total += error / max(spread, _TINY) if np.isfinite(error) else np.inf
+        return total
+
+
+def probes(data: DataSource, samples: int, number: int) -> list[Feeds]:
+    """Return ``number`` of the first ``samples`` feeds, evenly spread where the data knows its size."""
+    known = samples if data.size is None else min(samples, data.size)
+    step = max(known // number, 1) if data.size is not None else 1
+    return list(islice(islice(iter(data), samples), 0, number * step, step))
+
+
+def batches(tracks: Sequence[Track], sizes: Mapping[str, int]) -> list[list[Track]]:
+    """Divide tracks into runs whose layers' moments fit into :data:`MOMENTS_BYTES`; one that does not has its own."""
+    found: list[list[Track]] = []
+    layers: set[str] = set()
+    for track in tracks:
+        more = layers | set(track.layers)
+        if not found or sum(sizes[layer] for layer in more) > MOMENTS_BYTES:
+            found.append([])
+            more = set(track.layers)
+        found[-1].append(track)
+        layers = more
+    return found
+
+
+def schedules(
+    graph: Graph,
+    tracks: Sequence[Track],
+    ctx: Context,
+    *,
+    samples: int,
+    positions: int,
+    ridge: float,
+    sensitivity: int,
+) -> list[Schedule]:
+    """Return a schedule for each track, by backward elimination from the moments of calibration data.
+
+    Args:
+        graph: The graph as it is.
+        tracks: What may be pruned.
+        ctx: Gives data, threads and op semantics.
+        samples: Feeds to read at the most.
+        positions: Output positions that count, a sample.
+        ridge: See :func:`nncomp_prune.fitting.fit`.
+        sensitivity: Feeds to measure output errors on; 0 takes a unit of each layer's relative error for the same.
+    """
+    assert ctx.data is not None
+    columns = {name: layer_of(graph, name, ctx.ops).view for track in tracks for name in track.layers}
+    sizes = {name: 8 * view.groups * view.columns * (view.columns + view.outputs) for name, view in columns.items()}
+    output = OutputError.of(graph, probes(ctx.data, samples, sensitivity)) if sensitivity else None
+    found: list[Schedule] = []
+    for run in batches(tracks, sizes):
+        names = list(dict.fromkeys(name for track in run for name in track.layers))
+        moments = collect_moments(
+            graph,
+            names,
+            islice(iter(ctx.data), samples),
+            ops=ctx.ops,
+            positions=positions,
+            executor=Threads(ctx.threads),
+            progress=ctx.progress,
+            total=ctx.data.size,
+        )
+        fits = {name: fit(moments[name], layer_of(graph, name, ctx.ops), ridge=ridge) for name in names}
+        for track in run:
+            elimination = Elimination(problems_of(track, fits), len(track))
+            price = 1.0
+            if output is not None:
+                elimination.run(len(track) // 2)
+                halved = _halved(graph, track, elimination, moments, ctx)
+                price = output.measure(halved) / max(elimination.costs[-1], _TINY)
+            elimination.run(len(track) - 1)
+            errors = np.concatenate([[0.0], np.maximum.accumulate(elimination.costs) * price, [np.inf]])
+            found.append(Schedule(track, np.array(elimination.order, np.intp), errors))
+            ctx.progress.step("curves", len(found), len(tracks))
+    return found
+
+
+def problems_of(track: Track, fits: Mapping[str, Fit]) -> list[Problem]:
+    """Return what a track's atoms are eliminated from; errors count relative to what a layer gives in all."""
+    return [
+        Problem(
+            fits[layer].weight[group].copy(),
+            fits[layer].inverse[group].copy(),
+            columns,
+            1.0 / max(fits[layer].energy, _TINY),
+        )
+        for (layer, group), columns in track.columns.items()
+        if layer in fits
+    ]
+
+
+def _halved(
+    graph: Graph, track: Track, elimination: Elimination, moments: Mapping[str, Moments], ctx: Context
+) -> Graph:
+    """Return the graph without the atoms that have left, with the layers that read them refitted."""
+    changed = graph.clone()
+    weights: dict[str, list[Any]] = {}
+    for (name, _), problem in zip(track.columns, elimination.problems, strict=True):
+        weights.setdefault(name, []).append(problem.weight)
+    for name, parts in weights.items():
+        layer = layer_of(changed, name, ctx.ops)
+        whole = layer.weight.copy()
+        for (_, group), part in zip([key for key in track.columns if key[0] == name], parts, strict=True):
+            whole[group] = part
+        put(changed, layer, whole, moments[name])
+    return changed
+
+
+def _outputs(graph: Graph, feeds: Sequence[Feeds]) -> dict[str, Doubles]:
+    session = Session(graph, optimize=True)
+    found: dict[str, list[Any]] = {}
+    for one in feeds:
+        for name, array in session.run(one).items():
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+                found.setdefault(name, []).append(np.asarray(array, np.float64).reshape(-1))
+    return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -1,0 +1,275 @@
+"""The ``prune-structured`` pass: channels, heads and features leave, and the layers behind make up for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from nncomp.axes import AxisAnalysis, analyse, remove_checked
+from nncomp.errors import DataError, RecipeError, UnsupportedError
+from nncomp.gate import Gate
+from nncomp.infer import infer_types
+from nncomp.ir import Graph, Op
+from nncomp.passes import Context, Effect, Pass, option
+from nncomp.selectors import select
+from nncomp_prune.allocation import Curve, allocate, evenly, levels
+from nncomp_prune.budget import Budget, Money
+from nncomp_prune.compensation import Atoms, compensate, leave_out, refit_biases
+from nncomp_prune.criteria import NEEDS_DATA, Criterion, scored
+from nncomp_prune.readings import readings
+from nncomp_prune.schedule import Schedule, schedules
+from nncomp_prune.tracks import Track, tracks
+
+_SMALLEST_SAVING: Final = 1e-3
+
+
+class Compensation(StrEnum):
+    """What makes up for the atoms that are gone."""
+
+    LEAST_SQUARES = "least-squares"
+    """All layers are refitted in order, to what they gave in the original model."""
+    BIAS = "bias"
+    """Biases take up the mean of what is missing, layer by layer in order."""
+    NONE = "none"
+    """Nothing."""
+
+
+class PruneStructured(Pass):
+    """Remove channels, heads and features, so that a smaller dense network is left; needs no labels and no training.
+
+    What can be removed together is read from the axis algebra. Atoms are ranked by the error that the layers behind
+    make without them once refitted (block optimal brain surgeon), each dimension's error is priced by what it does to
+    the model's outputs, and the budget is spread by error for each unit of cost. Then all layers are refitted in order
+    by least squares, each to what it gave in the original model on what the pruned one feeds it with. The surgery
+    itself is exact, and is held against the masked network at every run.
+    """
+
+    name: ClassVar[str] = "prune-structured"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    after: ClassVar[tuple[str, ...]] = ("cleanup", "lift-constants", "fold-constants")
+
+    macs: float | None = option(None, help="share of the model's multiply-accumulates to keep", gt=0, lt=1)
+    params: float | None = option(None, help="share of the weights to keep, of those that can shrink", gt=0, lt=1)
+    latency: float | None = option(
+        None, help="share of the latency to keep, measured on the target or priced by its cost model", gt=0, lt=1
+    )
+    ratio: float | None = option(None, help="share of the atoms of every dimension to remove", gt=0, lt=1)
+    criterion: Criterion = option(Criterion.OBS, help="how atoms are ranked")
+    compensate: Compensation = option(Compensation.LEAST_SQUARES, help="what makes up for the atoms that are gone")
+    align: int = option(0, help="what stays is a multiple of this; 0: of what the target's kernels like", ge=0)
+    least: float = option(0.1, help="share of each dimension that stays in any case", ge=0, le=1)
+    keep: tuple[str, ...] = option((), help="ops that keep all their output channels; by name or label, globs, re:...")
+    skip: tuple[str, ...] = option((), help="ops to leave alone: neither their channels nor their weights change")
+    samples: int = option(512, help="calibration samples to look at", ge=1)
+    positions: int = option(48, help="output positions of each sample that count", ge=1)
+    sensitivity: int = option(
+        64, help="samples on which to find out how much the outputs mind each dimension's error; 0: all alike", ge=0
+    )
+    ridge: float = option(1e-3, help="pull towards the weights as they are, relative to the inputs' power", ge=0)
+
+    def objection(self, target: Any) -> str:
+        """Return what is wrong with the budget, if anything is."""
+        del target
+        given = [name for name in ("macs", "params", "latency", "ratio") if getattr(self, name) is not None]
+        if len(given) == 1:
+            return ""
+        return "give one budget: macs, params, latency or ratio" + (f", not {' and '.join(given)}" if given else "")
+
+    def run(self, graph: Graph, ctx: Context) -> None:
+        """Prune ``graph``.
+
+        Raises:
+            RecipeError: no budget, or several (NNC-R012).
+            DataError: the criterion or the compensation needs calibration data, and there is none (NNC-D006).
+            UnsupportedError: nothing can be pruned (NNC-M052), or the latency cannot be measured (NNC-T002).
+            GateError: pruned and masked network differ (NNC-G001).
+        """
+        if objection := self.objection(ctx.target):
+            raise RecipeError(f"{self.name}: {objection}", code="NNC-R012")
+        if ctx.data is None and (self.criterion in NEEDS_DATA or self.compensate is not Compensation.NONE):
+            raise DataError(
+                f"{self.name}: ranking by {self.criterion.value} and compensation by {self.compensate.value} need "
+                "calibration data",
+                code="NNC-D006",
+                hint='give --data, or criterion="l1" with compensate="none"',
+            )
+        analysis = analyse(graph, ctx.ops)
+        found = self._tracks(graph, analysis, ctx)
+        planned = self._schedules(graph, found, ctx)
+        chosen = self._chosen(graph, analysis, planned, ctx)
+        original = graph.clone()
+        self._leave_out(original, graph, chosen, ctx)
+        infer_types(graph, ctx.ops)
+        after = analyse(graph, ctx.ops)
+        gone = translated(analysis, after, chosen)
+        before = analysis.macs(), analysis.params()
+        left = after.macs(gone), after.params(gone)
+        remove_checked(after, gone, None if ctx.data is None else Gate(_first(ctx)))
+        ctx.results[self.name] = _summary(planned, chosen, before, left)
+
+    def _tracks(self, graph: Graph, analysis: AxisAnalysis, ctx: Context) -> list[Track]:
+        """Return what may be pruned; note why the rest may not.
+
+        Raises:
+            UnsupportedError: nothing can be (NNC-M052).
+        """
+        reading, elsewhere = readings(analysis, ctx.ops)
+        found, left = tracks(analysis, reading, elsewhere)
+        kept = self._selected(graph, "keep") | self._selected(graph, "skip")
+        skipped = {op.output.name for op in self._selected(graph, "skip")}
+        for track in list(found):
+            if any(member.value.producer in kept for member in track.dimension.members):
+                left[track.name] = "a selector keeps it"
+            elif skipped & set(track.layers):
+                left[track.name] = "a layer that sums over it is skipped"
+            elif levels(len(track), self._align(ctx), self._least(track)).size < 2:
+                left[track.name] = f"{len(track)} elements are no more than what must stay"
+            else:
+                continue
+            found.remove(track)
+        for name, reason in left.items():
+            ctx.note("declined", self.name, node=name, reason=reason)
+        for pinned in analysis.pinned:
+            if pinned.constants:
+                ctx.note("declined", self.name, node=pinned.name, reason=_why(pinned.reasons))
+        if not found:
+            raise _nothing(left, analysis)
+        return found
+
+    def _schedules(self, graph: Graph, found: Sequence[Track], ctx: Context) -> list[Schedule]:
+        if self.criterion is not Criterion.OBS:
+            return scored(graph, found, self.criterion, ctx, samples=self.samples, positions=self.positions)
+        return schedules(
+            graph,
+            found,
+            ctx,
+            samples=self.samples,
+            positions=self.positions,
+            ridge=self.ridge,
+            sensitivity=0 if self.ratio is not None else self.sensitivity,
+        )
+
+    def _chosen(
+        self, graph: Graph, analysis: AxisAnalysis, planned: Sequence[Schedule], ctx: Context
+    ) -> dict[Track, Atoms]:
+        """Return which atoms of each track leave, none for tracks that stay whole.
+
+        Raises:
+            UnsupportedError: the budget asks for nothing that could be removed (NNC-M052).
+        """
+        curves = [
+            Curve(one.errors, levels(len(one.track), self._align(ctx), self._least(one.track))) for one in planned
+        ]
+        money = Money(graph, analysis, planned, ctx)
+        if self.ratio is not None:
+            gone = evenly(curves, self.ratio)
+        elif self.latency is not None:
+            gone = money.by_latency(curves, self.latency)
+        else:
+            budget = Budget.MACS if self.macs is not None else Budget.PARAMS
+            model = money.model(budget)
+            share = self.macs if self.macs is not None else self.params
+            assert share is not None
+            gone = allocate(curves, model.total, share * model.total(np.zeros(len(curves), np.int64)))
+        if not gone.any():
+            raise UnsupportedError(f"{self.name}: the budget leaves everything as it is", code="NNC-M052")
+        return {one.track: one.order[:number] for one, number in zip(planned, gone, strict=True) if number}
+
+    def _leave_out(self, original: Graph, graph: Graph, chosen: dict[Track, Atoms], ctx: Context) -> None:
+        if self.compensate is Compensation.NONE:
+            leave_out(graph, chosen, ctx)
+            return
+        skipped = {op.output.name for op in self._selected(graph, "skip")}
+        layers = [
+            op.output.name
+            for op in graph.ops()
+            if ctx.ops.matrix(op, graph) is not None and op.output.name not in skipped
+        ]
+        if self.compensate is Compensation.BIAS:
+            leave_out(graph, chosen, ctx)
+            refit_biases(original, graph, layers, ctx, samples=self.samples, positions=self.positions)
+            return
+        compensate(
+            original,
+            graph,
+            layers,
+            chosen,
+            ctx,
+            samples=self.samples,
+            positions=self.positions,
+            ridge=self.ridge,
+            choose_again=self.criterion is Criterion.OBS,
+        )
+
+    def _selected(self, graph: Graph, which: str) -> set[Op]:
+        patterns = getattr(self, which)
+        return select(graph, patterns, option=f"{self.name}.{which}") if patterns else set()
+
+    def _align(self, ctx: Context) -> int:
+        return self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
+
+    def _least(self, track: Track) -> int:
+        return max(1, int(np.ceil(self.least * len(track))))
+
+
+def translated(before: AxisAnalysis, after: AxisAnalysis, chosen: Mapping[Track, Atoms]) -> npt.NDArray[np.int64]:
+    """Return the atoms of ``chosen`` as ``after`` calls them: of the same graph, when some constants are new."""
+    names = np.zeros(before.count + 1, np.int64)
+    for value, axes in before.labels.items():
+        if value.producer is None:
+            continue
+        others = after.labels.get(after.graph.find(value.name)) if after.graph.has_name(value.name) else None
+        for old, new in zip(axes, others or (), strict=False):
+            if old is not None and new is not None:
+                names[old] = new
+    found = np.concatenate([names[track.dimension.atoms[atoms]] for track, atoms in chosen.items()])
+    assert found.all(), "an atom of the analysis is lost"
+    return np.asarray(found)
+
+
+def _first(ctx: Context) -> list[Any]:
+    assert ctx.data is not None
+    return [feeds for feeds, _ in zip(ctx.data, range(2), strict=False)]
+
+
+def _why(reasons: Sequence[Any]) -> str:
+    parts = []
+    for pin in reasons:
+        where = " at ".join(part for part in (pin.op.label if pin.op is not None else "", pin.place) if part)
+        parts.append(f"{pin.reason} ({where})" if where else pin.reason)
+    return "; ".join(parts)
+
+
+def _nothing(left: Mapping[str, str], analysis: AxisAnalysis) -> UnsupportedError:
+    reasons: dict[str, int] = {}
+    for reason in left.values():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for pinned in analysis.pinned:
+        if pinned.constants:
+            reasons[_why(pinned.reasons[:1])] = reasons.get(_why(pinned.reasons[:1]), 0) + 1
+    told = "; ".join(f"{count} x {reason}" for reason, count in list(reasons.items())[:4])
+    return UnsupportedError(
+        "prune-structured: nothing in this model can be pruned" + (f" ({told})" if told else ""),
+        code="NNC-M052",
+        hint="`nncomp axes MODEL` shows what is pinned, and by whom",
+    )
+
+
+def _summary(
+    planned: Sequence[Schedule],
+    chosen: Mapping[Track, Atoms],
+    before: tuple[int, int],
+    left: tuple[int, int],
+) -> dict[str, object]:
+    return {
+        "macs": left[0] / max(before[0], 1),
+        "params": left[1] / max(before[1], 1),
+        "dimensions": {
+            one.track.name: {"size": len(one.track), "left": len(one.track) - len(chosen.get(one.track, ()))}
+            for one in planned
+        },
+    }

@@ -1,0 +1,199 @@
+"""The pass ``prune-structured``: less is left, what is left makes up for it, and the surgery is exact."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nncomp.axes import analyse
+from nncomp.errors import DataError, RecipeError, UnsupportedError
+from nncomp.onnx_io import to_bytes
+from nncomp.passes import Context
+from nncomp.targets import Capabilities, Measurement
+from nncomp.testing import graph
+from nncomp.verify import verify
+from nncomp_prune.structured import PruneStructured
+
+spec = importlib.util.spec_from_file_location("prune_conftest", Path(__file__).with_name("conftest.py"))
+kit = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(kit)
+
+
+def pruned(made, ctx=None, **options):
+    found, ctx = made.clone(), ctx or kit.context(made)
+    PruneStructured(**{"align": 1} | options).run(found, ctx)
+    verify(found)
+    return found, ctx
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8])
+@pytest.mark.parametrize("text", [kit.NETWORK, kit.CHAIN])
+def test_the_budget_of_operations_is_met_and_not_by_far(text, share):
+    made = kit.built(text)
+    found, _ = pruned(made, macs=share)
+    before, after = analyse(made.clone()).macs(), analyse(found).macs()
+    assert after <= share * before
+    assert after >= (share - 0.1) * before  # networks this small have few steps
+
+
+def test_the_budget_of_parameters_is_met(network):
+    found, ctx = pruned(network, params=0.5)
+    assert analyse(found).params() <= 0.5 * analyse(network.clone()).params()
+    assert 0.4 < ctx.results["prune-structured"]["params"] <= 0.5
+
+
+def test_a_ratio_is_taken_from_every_dimension(chain):
+    _, ctx = pruned(chain, ratio=0.5)
+    sizes = ctx.results["prune-structured"]["dimensions"]
+    assert {name: (one["size"], one["left"]) for name, one in sizes.items()} == {"h1[1]": (24, 12), "m2[1]": (12, 6)}
+
+
+def test_least_squares_beats_biases_and_biases_beat_nothing(chain):
+    errors = [
+        kit.distance(chain, pruned(chain, ratio=0.5, compensate=how)[0]) for how in ("least-squares", "bias", "none")
+    ]
+    assert errors[0] < 0.5 * errors[1]
+    assert errors[1] < errors[2]
+
+
+def test_the_output_error_ranks_better_than_weights(network):
+    by_error = kit.distance(network, pruned(network, ratio=0.5)[0])
+    by_weights = kit.distance(network, pruned(network, ratio=0.5, criterion="l1")[0])
+    assert by_error < by_weights
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "geometric-median", "apoz", "mean", "variance"])
+def test_every_criterion_prunes(network, criterion):
+    found, _ = pruned(network, macs=0.6, criterion=criterion, compensate="bias")
+    assert analyse(found).macs() < 0.6 * analyse(network.clone()).macs()
+
+
+def test_by_weights_the_smallest_channels_leave(chain):
+    weight = np.array(chain.array(chain.find("w1")))
+    weight[:, 3:9] *= 1e-3
+    op = chain.find("h1").producer
+    chain.set_input(op, 1, chain.add_constant("w", weight))
+    found, _ = pruned(chain, ratio=0.25, criterion="l1", compensate="none", keep=("output:m2",))
+    left = found.array(found.find("h1").producer.input(1))
+    np.testing.assert_array_equal(left, np.delete(weight, np.s_[3:9], axis=1))
+
+
+def test_scales_of_batch_normalization_rank_channels():
+    made = kit.built(
+        "g (float[n,3,5,5] x) => (float[n,4,5,5] y)"
+        "<float[8,3,1,1] w, float[8] scale = {1,9,1,9,9,9,9,9}, float[8] b, float[8] m, float[8] var, float[4,8,1,1] v>"
+        "{ c = Conv (x, w)  d = BatchNormalization (c, scale, b, m, var)  r = Relu (d)  y = Conv (r, v) }"
+    )
+    found, _ = pruned(made, ratio=0.25, criterion="bn-scale", compensate="none")
+    assert found.array(found.find("d").producer.input(1)).tolist() == [9.0] * 6
+    with pytest.raises(UnsupportedError) as caught:
+        pruned(kit.built(kit.CHAIN), ratio=0.5, criterion="bn-scale")
+    assert caught.value.message == "prune-structured: no batch normalization scales the channels of 'h1[1]'"
+    assert (caught.value.code, caught.value.exit_status) == ("NNC-M052", 4)
+
+
+def test_what_the_target_likes_is_kept(chain):
+    target = Capabilities(13, (7, 26), channel_alignment=8)
+    _, ctx = pruned(chain, kit.context(chain, target=target), macs=0.6, align=0)
+    sizes = ctx.results["prune-structured"]["dimensions"]
+    assert sizes["h1[1]"]["left"] % 8 == 0
+    assert sizes["m2[1]"]["left"] % 4 == 0  # 12 is less than twice 8
+
+
+def test_kept_and_skipped_ops_stay(chain):
+    found, ctx = pruned(chain, ratio=0.5, keep=("output:h1",))
+    assert found.find("h1").shape[-1] == 24
+    assert found.find("m2").shape[-1] == 6
+    found, ctx = pruned(chain, ratio=0.5, skip=("output:y",))
+    np.testing.assert_array_equal(found.array(found.find("w3")), chain.array(chain.find("w3")))
+    reasons = {note.node: note.reason for note in ctx.notes if note.event == "declined"}
+    assert reasons["m2[1]"] == "a layer that sums over it is skipped"
+
+
+def test_what_cannot_be_pruned_is_listed_with_its_reason(network):
+    _, ctx = pruned(network, ratio=0.5)
+    reasons = [note.reason for note in ctx.notes if note.event == "declined"]
+    assert any("a graph input" in reason for reason in reasons)
+    assert any("a graph output" in reason for reason in reasons)
+
+
+def test_nothing_pruned_is_a_failure():
+    made = kit.built("g (float[n,3] x) => (float[n,4] y) <float[3,4] w> { y = MatMul (x, w) }")
+    with pytest.raises(UnsupportedError) as caught:
+        pruned(made, macs=0.5)
+    assert re.match(r"prune-structured: nothing in this model can be pruned \(1 x a graph input", caught.value.message)
+    assert (caught.value.code, caught.value.exit_status) == ("NNC-M052", 4)
+    with pytest.raises(UnsupportedError) as caught:
+        pruned(kit.built(kit.CHAIN), ratio=0.001)
+    assert caught.value.message == "prune-structured: the budget leaves everything as it is"
+
+
+def test_there_is_one_budget(chain):
+    with pytest.raises(RecipeError) as caught:
+        pruned(chain)
+    assert caught.value.message == "prune-structured: give one budget: macs, params, latency or ratio"
+    with pytest.raises(RecipeError) as caught:
+        pruned(chain, macs=0.5, ratio=0.5)
+    message = "prune-structured: give one budget: macs, params, latency or ratio, not macs and ratio"
+    assert caught.value.message == message
+
+
+def test_data_is_asked_for_where_it_is_needed(chain):
+    with pytest.raises(DataError) as caught:
+        pruned(chain, Context(), macs=0.5)
+    assert caught.value.message == (
+        "prune-structured: ranking by obs and compensation by least-squares need calibration data"
+    )
+    assert caught.value.code == "NNC-D006"
+    found, _ = pruned(chain, Context(), macs=0.5, criterion="l2", compensate="none")
+    assert analyse(found).macs() < 0.5 * analyse(chain.clone()).macs()
+
+
+def test_a_latency_is_bought_by_trial(chain):
+    class Probe:
+        """A machine whose time is the square root of the operations."""
+
+        def compare(self, made, baseline, *, then=(), seconds=0.1):
+            ratio = (analyse(baseline.clone()).macs() / analyse(made.clone()).macs()) ** 0.5
+            return Measurement(1.0, ratio, ratio, (ratio, ratio), 1)
+
+    found, _ = pruned(chain, kit.context(chain, probe=Probe()), latency=0.7)
+    assert (analyse(found).macs() / analyse(chain.clone()).macs()) ** 0.5 == pytest.approx(0.7, abs=0.05)
+    with pytest.raises(UnsupportedError) as caught:
+        pruned(chain, latency=0.7)
+    assert caught.value.message == "prune-structured.latency: there is no target to measure on"
+
+
+def test_the_bytes_do_not_depend_on_threads(network):
+    found = {to_bytes(pruned(network, kit.context(network, threads=count), macs=0.5)[0]) for count in (1, 3)}
+    assert len(found) == 1
+
+
+def test_what_a_transformer_sums_over_is_pruned_by_heads():
+    made = graph(
+        "g (float[1,6,8] x) => (float[1,6,8] y)"
+        "<float[8,16] wq, float[8,16] wk, float[8,16] wv, float[16,8] wo, float[8] bo,"
+        "int64[4] split = {1,6,4,4}, int64[3] join = {1,6,16}> {"
+        "q = MatMul (x, wq)  k = MatMul (x, wk)  v = MatMul (x, wv)"
+        "q4 = Reshape (q, split)  k4 = Reshape (k, split)  v4 = Reshape (v, split)"
+        "qt = Transpose <perm=[0,2,1,3]> (q4)  kt = Transpose <perm=[0,2,3,1]> (k4)"
+        "vt = Transpose <perm=[0,2,1,3]> (v4)"
+        "a = MatMul (qt, kt)  p = Softmax <axis=-1> (a)  c = MatMul (p, vt)"
+        "t = Transpose <perm=[0,2,1,3]> (c)  r = Reshape (t, join)  o = MatMul (r, wo)  y = Add (o, bo) }"
+    )
+    found, ctx = pruned(made, _context(made), ratio=0.5)
+    (one,) = ctx.results["prune-structured"]["dimensions"].values()
+    assert one == {"size": 4, "left": 2}
+    assert found.find("v").shape == (1, 6, 8)
+
+
+def _context(made):
+    from nncomp.data import FeedSource
+
+    rng = np.random.default_rng(0)
+    data = [{"x": rng.normal(size=(1, 6, 8)).astype(np.float32)} for _ in range(20)]
+    return Context(data=FeedSource(data, made))
