@@ -193,13 +193,13 @@ class Costing:
     def _inner_share(self, number: int, tensor: str) -> float:
         """Return the share of a tensor's accesses by the multipliers that zeros leave.
 
-        A zero that is gated or skipped is known beforehand, by a flag or an index: its own operand is not read either.
+        A zero that is skipped, or gated by a flag, is known beforehand: its own operand is not read either.
         """
         innermost = max(n for n, level in enumerate(self.machine.levels) if tensor in level.keeps)
         if number != innermost:
             return 1.0
         form = self.machine.sparsity.of(tensor)
         others = {name: on and name != tensor for name, on in saving(self.machine).items()}
-        if tensor == "output" or form.action != "none":
+        if tensor == "output" or form.action == "skip" or (form.action == "gate" and form.flagged):
             return self.paid_share
         return executed_share(self.layer, **others) if not self._structured else self._kept

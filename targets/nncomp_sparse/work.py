@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from nncomp_sparse.hardware import Hardware
 from nncomp_sparse.layer import Layer
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 _DEVIATIONS: Final = 12
 
@@ -59,6 +61,20 @@ def expected_maximum(trials: float, share: float, elements: int) -> float:
         return 0.0
     if share >= 1 or elements <= 1:
         return count * min(share, 1.0)
+    places, chances = binomial(count, share)
+    below = np.minimum(np.cumsum(chances), 1.0)
+    return float(places[0]) + float((1.0 - below**elements)[:-1].sum())
+
+
+def binomial(count: int, share: float) -> tuple[Floats, Floats]:
+    """Return the values of a binomial that are not negligible, and their chances.
+
+    Args:
+        count: Trials.
+        share: Chance of each, 0 to 1.
+    """
+    if share <= 0 or share >= 1 or count <= 0:
+        return np.array([float(count if share >= 1 else 0)]), np.ones(1)
     mean, deviation = count * share, math.sqrt(count * share * (1 - share))
     low = max(0, math.floor(mean - _DEVIATIONS * deviation - 1))
     high = min(count, math.ceil(mean + _DEVIATIONS * deviation + 1))
@@ -67,8 +83,16 @@ def expected_maximum(trials: float, share: float, elements: int) -> float:
     ratios = np.log(count - places[:-1]) - np.log(places[:-1] + 1)
     logs = start + np.concatenate([[0.0], np.cumsum(ratios)])
     logs += places * math.log(share) + (count - places) * math.log1p(-share)
-    below = np.minimum(np.cumsum(np.exp(logs)), 1.0)
-    return low + float((1.0 - below**elements)[:-1].sum())
+    return places, np.exp(logs)
+
+
+@lru_cache(maxsize=256)
+def normal_maximum(elements: int) -> float:
+    """Return the expected maximum of so many independent standard normal numbers."""
+    places = np.linspace(-8, 8, 8001)
+    below = np.array([0.5 * math.erfc(-place / math.sqrt(2)) for place in places])
+    tail = np.where(places >= 0, 1 - below**elements, -(below**elements))
+    return float(tail.sum() * (places[1] - places[0]))
 
 
 def imbalance(trials: float, share: float, elements: int) -> float:

@@ -134,6 +134,7 @@ class Format(Section):
         bypass: A tensor that the format would make larger is stored dense.
         at: Levels where it is stored so; dense elsewhere.
         action: ``none``, ``gate`` (a zero saves energy, not time), ``skip`` (a zero is not worked on).
+        flagged: With ``gate``: a flag tells of a zero before it is read; else it is read to be found.
     """
 
     format: Literal["dense", "bitmask", "run-length", "relative-index", "coordinate", "codebook", "structured"] = (
@@ -150,6 +151,7 @@ class Format(Section):
     m: Count = 4
     at: tuple[str, ...] = ()
     action: Literal["none", "gate", "skip"] = "none"
+    flagged: bool = True
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -166,10 +168,13 @@ class Balance(Section):
     Attributes:
         barrier: ``layer`` (none before the end), ``group`` (a group of output channels), ``column`` (each input).
         fifo: Entries that a processing element may lag behind; the usable depth is one less.
+        spread: Relative deviation of non-zeros between elements, beyond chance, where only a share of non-zeros is
+            known.
     """
 
     barrier: Literal["layer", "group", "column"] = "layer"
     fifo: Count = 1
+    spread: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Speculation(Section):
