@@ -115,8 +115,16 @@ class Candidates:
 
     def walk(self, level: int) -> Walk:
         """Return the temporal loops outside of a level's tile."""
-        places = self.places(below=level, spatial=False)
-        return Walk(self.dims[:, places], self.bounds[:, places], self.steps[:, places])
+        if level not in self._walks:
+            places = self.places(below=level, spatial=False)
+            first = slice(None, len(places)) if places == list(range(len(places))) else places
+            self._walks[level] = Walk(self.dims[:, first], self.bounds[:, first], self.steps[:, first])
+        return self._walks[level]
+
+    @cached_property
+    def _walks(self) -> dict[int, Walk]:
+        """Made once for each level, all tensors share them."""
+        return {}
 
 
 @dataclass(frozen=True)
