@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -52,6 +53,7 @@ class Pass(BaseModel):
         name: as written in recipes.
         effect: what it may do to the numbers.
         after: names of passes that must not come later in a pipeline than this one; checked, never reordered.
+        because: why, by name, for the message; where it does not go without saying.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +61,7 @@ class Pass(BaseModel):
     name: ClassVar[str]
     effect: ClassVar[Effect]
     after: ClassVar[tuple[str, ...]] = ()
+    because: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @abstractmethod
     def run(self, graph: Graph, ctx: Context) -> None:

@@ -110,8 +110,9 @@ class Pipeline:
         for index, step in enumerate(self.passes):
             for earlier in step.after:
                 if position.get(earlier, -1) > index:
+                    why = f": {step.because[earlier]}" if earlier in step.because else ""
                     raise RecipeError(
-                        f"pass {step.name!r} stands before {earlier!r}, which it must follow", code="NNC-R012"
+                        f"pass {step.name!r} stands before {earlier!r}, which it must follow{why}", code="NNC-R012"
                     )
 
     def run(self, graph: Graph, ctx: Context) -> list[PassRecord]:

@@ -18,7 +18,7 @@ class TensorTrain(ChainForm):
     """1 x 1, k x 1, 1 x k, 1 x 1, all dense: a tensor train over (i, h, w, o), with one rank throughout."""
 
     name: ClassVar[str] = "tt"
-    sweeps_to_estimate: ClassVar[int] = 1
+    sweeps_to_judge: ClassVar[int] = 1
 
     def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
         """Convolutions over two axes, both longer than one."""
@@ -30,7 +30,7 @@ class TensorTrain(ChainForm):
 
     def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
         """See :class:`~nncomp_lowrank.forms.Form`."""
-        return [(r, r, r) for r in choices(min(shape[:2]) - 1, step)]
+        return [(r, r, r) for r in choices(min(shape[:2]) - 1, step, 5)]
 
     def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
         """See :class:`~nncomp_lowrank.forms.Form`."""
@@ -64,14 +64,14 @@ class Cp(ChainForm):
 
     def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
         """See :class:`~nncomp_lowrank.forms.Form`: up to three times the wider side."""
-        return [(r,) for r in choices(min(3 * max(shape[:2]), math.prod(shape) // max(shape)), step)]
+        return [(r,) for r in choices(min(3 * max(shape[:2]), math.prod(shape) // max(shape)), step, 4)]
 
     def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
         """See :class:`~nncomp_lowrank.forms.Form`: ALS on the weight with whitened input channels."""
         inputs, count = weight.shape[1], math.prod(weight.shape[2:])
         root, inverse = square_root(np.einsum("ikjk->ij", gram.reshape(inputs, count, inputs, count)))
         white = np.einsum("oi...,ij->oj...", weight, root)
-        outputs, channels, *axes = cp_als(white, ranks[0], sweeps=30, tolerance=1e-5)
+        outputs, channels, *axes = cp_als(white, ranks[0], sweeps=15, tolerance=1e-4)
         return [outputs, *(axis.T for axis in reversed(axes)), (inverse @ channels).T]
 
     def stages(self, spatial: int) -> list[Stage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -41,6 +42,9 @@ class Decompose(Pass):
     after: ClassVar[tuple[str, ...]] = (
         "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad",
     )  # fmt: skip
+    because: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"fold-batchnorm": "a scale that is folded later would hide how much each output channel matters"}
+    )
 
     macs: float | None = option(None, help="share of the multiply-accumulates of all layers to keep", gt=0, lt=1)
     params: float | None = option(None, help="share of the weights of all layers to keep", gt=0, lt=1)
@@ -113,15 +117,19 @@ class Decompose(Pass):
         stopwatch = Stopwatch(ctx.probe, pricer, ctx) if ctx.probe is not None else None
         minds = self._sensitivities(graph, offered, grams, ctx)
         if self.latency is not None:
-            if stopwatch is None or ctx.probe is None:
+            if stopwatch is None:
                 raise UnsupportedError("decompose.latency: nothing here can be timed", code="NNC-T002")
-            whole = ctx.probe.compare(graph, graph, then=ctx.following).baseline_us
+            whole = stopwatch.network(graph)
             return plan_timed(offered, minds, stopwatch, share=self.latency, network_us=whole), minds, grams
         timed = stopwatch if self.only_faster else None
         if self.macs is None and self.params is None:
-            return plan_by_noise(offered, timed), minds, grams
-        share = self.macs if self.macs is not None else self.params or 1.0
-        return plan_counted(offered, minds, pricer, cost=cost, share=share, stopwatch=timed), minds, grams
+            plan = plan_by_noise(offered, timed)
+        else:
+            share = self.macs if self.macs is not None else self.params or 1.0
+            plan = plan_counted(offered, minds, pricer, cost=cost, share=share, stopwatch=timed)
+        if timed is not None:
+            plan.network_us = timed.network(graph)
+        return plan, minds, grams
 
     def _end_to_end(self, before: Graph, after: Graph, ctx: Context) -> float | None:
         """Return the relative squared error of the model's outputs on a few samples, None without data."""

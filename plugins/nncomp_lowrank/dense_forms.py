@@ -37,7 +37,7 @@ class NetworkForm(Form):
     """A matrix as a network of small tensors."""
 
     orders: ClassVar[tuple[int, ...]]
-    sweeps_to_estimate: ClassVar[int] = 1
+    sweeps_to_judge: ClassVar[int] = 1
 
     @abstractmethod
     def letters(self, order: int) -> list[str]:

@@ -17,14 +17,14 @@ import numpy as np
 from nncomp.ir import Graph, Op, Value
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.lowering import Floats, Stage, balanced, stage_weight, write_chain
-from nncomp_lowrank.network import fitted, product, regression
+from nncomp_lowrank.network import fitted, output_error, product, regression
 from nncomp_lowrank.svd import Array, column_signs, square_root
 
 SPATIAL: Final = "hwd"
 """Letters of the spatial axes, in order."""
 
 MAX_CHOICES: Final = 12
-"""Ranks looked at along one axis, at most."""
+"""Ranks looked at along one axis, at most; fewer of forms that take long to judge."""
 
 
 class Form(ABC):
@@ -32,11 +32,11 @@ class Form(ABC):
 
     Class attributes:
         name: As in the option ``forms``.
-        sweeps_to_estimate: Rounds of improvement without which its error would be judged too high.
+        sweeps_to_judge: Rounds of improvement without which its error would be judged too high.
     """
 
     name: ClassVar[str]
-    sweeps_to_estimate: ClassVar[int] = 0
+    sweeps_to_judge: ClassVar[int] = 0
 
     @abstractmethod
     def fits(self, kernel: tuple[int, ...], groups: int) -> bool:
@@ -60,6 +60,17 @@ class Form(ABC):
             gram: (K, K), second moments of what the weight multiplies.
             sweeps: Rounds of improvement over all factors.
         """
+
+    def errors(self, weight: Array, ranks: Sequence[tuple[int, ...]], gram: Array) -> list[float]:
+        """Return the squared output error at each of ``ranks``, as little work tells it.
+
+        What is written in the end is fitted better. Arguments are those of :meth:`fitted`.
+        """
+        found = []
+        for one in ranks:
+            factors = self.fitted(weight, one, gram, sweeps=self.sweeps_to_judge)
+            found.append(output_error(self.product(factors, weight.shape) - weight, gram))
+        return found
 
     @abstractmethod
     def product(self, factors: Sequence[Array], shape: tuple[int, ...]) -> Array:
@@ -143,6 +154,12 @@ class Svd(ChainForm):
     def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
         """See :class:`Form`."""
         return [(r,) for r in choices(min(shape[0], math.prod(shape[1:])) - 1, step)]
+
+    def errors(self, weight: Array, ranks: Sequence[tuple[int, ...]], gram: Array) -> list[float]:
+        """See :class:`Form`: the eigenvalues of T C T^T that are left out."""
+        rows = weight.reshape(weight.shape[0], -1)
+        values = np.linalg.eigvalsh(rows @ gram @ rows.T)
+        return [max(float(values[: len(values) - r].sum()), 0.0) for (r,) in ranks]
 
     def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
         """See :class:`Form`: U has the leading eigenvectors of T C T^T, V = U^T T."""
@@ -232,33 +249,42 @@ class Tucker(ChainForm):
 
     def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
         """See :class:`Form`: pairs within a factor of two of the layer's own proportion."""
-        wide, narrow = choices(shape[0] - 1, step), choices(shape[1] - 1, step)
+        wide, narrow = choices(shape[0] - 1, step), choices(shape[1] - 1, step, 6)
         share = shape[0] / shape[1]
         return [(a, b) for a in wide for b in narrow if 0.5 <= a / (b * share) <= 2]
 
+    def errors(self, weight: Array, ranks: Sequence[tuple[int, ...]], gram: Array) -> list[float]:
+        """See :class:`Form`: for each rank of the inputs, the eigenvalues of the outputs that are not taken."""
+        whole = output_error(weight, gram)
+        kept = {b: np.linalg.eigvalsh(self._given_inputs(weight, b, gram)[2])[::-1] for b in {b for _, b in ranks}}
+        return [max(whole - float(kept[b][:a].sum()), 0.0) for a, b in ranks]
+
     def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
         """See :class:`Form`: given the input basis, the two other factors are the optimum in closed form."""
-        spatial = weight.ndim - 2
-        v, _ = input_basis(weight, ranks[1], gram)
-        count = math.prod(weight.shape[2:])
-        unit = np.eye(ranks[1] * count).reshape(-1, ranks[1], *weight.shape[2:])
-        basis = product(f"ab{SPATIAL[:spatial]},bi->ai{SPATIAL[:spatial]}", [unit, v]).reshape(len(unit), -1)
-        rows = weight.reshape(weight.shape[0], -1)
-        best = regression(basis, rows @ gram, gram)  # (O, b k k)
-        u = leading(best @ (basis @ gram @ basis.T) @ best.T, ranks[0])
+        v, best, outputs = self._given_inputs(weight, ranks[1], gram)
+        u = leading(outputs, ranks[0])
         return [u, (u.T @ best).reshape(-1, ranks[1], *weight.shape[2:]), v]
+
+    def _given_inputs(self, weight: Array, rank: int, gram: Array) -> tuple[Array, Array, Array]:
+        """Return an input basis, the best layer on top of it, (O, b k k), and the moments of its outputs, (O, O)."""
+        axes = SPATIAL[: weight.ndim - 2]
+        v, _ = input_basis(weight, rank, gram)
+        unit = np.eye(rank * math.prod(weight.shape[2:])).reshape(-1, rank, *weight.shape[2:])
+        basis = product(f"ab{axes},bi->ai{axes}", [unit, v]).reshape(len(unit), -1)
+        best = regression(basis, weight.reshape(weight.shape[0], -1) @ gram, gram)
+        return v, best, best @ (basis @ gram @ basis.T) @ best.T
 
     def stages(self, spatial: int) -> list[Stage]:
         """See :class:`Form`."""
         return [Stage("u"), Stage("core", tuple(range(spatial))), Stage("v")]
 
 
-def choices(most: int, step: int) -> list[int]:
-    """Return multiples of ``step`` up to ``most``, evenly thinned to :data:`MAX_CHOICES`."""
+def choices(most: int, step: int, count: int = MAX_CHOICES) -> list[int]:
+    """Return multiples of ``step`` up to ``most``, evenly thinned to ``count``."""
     found = list(range(step, most + 1, step))
-    if len(found) <= MAX_CHOICES:
+    if len(found) <= count:
         return found
-    picked = np.unique(np.rint(np.linspace(0, len(found) - 1, MAX_CHOICES)).astype(int))
+    picked = np.unique(np.rint(np.linspace(0, len(found) - 1, count)).astype(int))
     return [found[place] for place in picked]
 
 

@@ -55,21 +55,19 @@ def options_of(
     for form in forms:
         if not form.fits(layer.kernel, layer.groups):
             continue
-        for ranks in form.ranks(layer.shape, _step_of_group(step, layer.groups)):
-            price = pricer.form(layer, form, ranks)
-            if getattr(price, cost) < getattr(dense, cost):
-                error = estimated_error(layer, form, ranks, parts, gram) / max(whole, 1e-300)
-                found.append(Option(form, ranks, price, error))
+        cheaper = [
+            (ranks, price)
+            for ranks in form.ranks(layer.shape, _step_of_group(step, layer.groups))
+            if getattr(price := pricer.form(layer, form, ranks), cost) < getattr(dense, cost)
+        ]
+        errors = np.zeros(len(cheaper))
+        for part, one in zip(parts, gram, strict=True):
+            errors += form.errors(part, [ranks for ranks, _ in cheaper], one)
+        found += [
+            Option(form, ranks, price, float(error) / max(whole, 1e-300))
+            for (ranks, price), error in zip(cheaper, errors, strict=True)
+        ]
     return found
-
-
-def estimated_error(layer: Layer, form: Form, ranks: tuple[int, ...], parts: Array, gram: Array) -> float:
-    """Return the squared output error of a form after little work; the fit that is written in the end is better."""
-    error = 0.0
-    for part, one in zip(parts, gram, strict=True):
-        factors = form.fitted(part, ranks, one, sweeps=form.sweeps_to_estimate)
-        error += output_error(form.product(factors, layer.shape) - part, one)
-    return error
 
 
 def spectrum(layer: Layer, gram: Array) -> list[float]:

@@ -26,12 +26,22 @@ class Plan:
         timings: Of the layers chosen, if they were timed.
         left: Why a layer stays as it is.
         reached: Share of the budget's cost that is left.
+        network_us: Latency of the whole model before, if it was timed.
     """
 
     chosen: dict[Layer, Option] = field(default_factory=dict)
     timings: dict[Layer, Timing] = field(default_factory=dict)
     left: dict[Layer, str] = field(default_factory=dict)
     reached: float = 1.0
+    network_us: float | None = None
+
+    @property
+    def promised(self) -> float | None:
+        """How many times as fast the model should become by the times of its layers, None when it was not timed."""
+        if self.network_us is None:
+            return None
+        saved = sum(one.dense_us - one.form_us for one in self.timings.values())
+        return self.network_us / max(self.network_us - saved, 1e-9)
 
 
 def plan_counted(
@@ -111,8 +121,11 @@ def plan_timed(
     """
     left: dict[Layer, str] = {}
     timed: dict[Layer, list[tuple[Option, Timing]]] = {}
-    for layer, found in options.items():
-        pairs = [(one, stopwatch.time(layer, one)) for one in frontier(found)]
+    fronts = {layer: frontier(found) for layer, found in options.items()}
+    for layer, one in [(layer, one) for layer, found in fronts.items() for one in found]:
+        stopwatch.measure(layer, one)
+    for layer, found in fronts.items():
+        pairs = [(one, stopwatch.time(layer, one)) for one in found]
         timed[layer] = [(one, timing) for one, timing in pairs if timing.faster]
         if not found:
             left[layer] = "no rank makes it cheaper"
@@ -140,6 +153,7 @@ def plan_timed(
         {layer: timing for layer, (_, timing) in picked.items()},
         {layer: why for layer, why in left.items() if layer not in picked},
         reached,
+        network_us,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -47,6 +48,9 @@ class Equalize(Pass):
     name: ClassVar[str] = "equalize"
     effect: ClassVar[Effect] = Effect.LOSSY
     after: ClassVar[tuple[str, ...]] = ("cleanup", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose")
+    because: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"decompose": "the channels between two factors are to be evened out, too"}
+    )
 
     samples: int = option(32, help="calibration samples to see channel ranges on", ge=1)
     strength: float = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -52,6 +53,7 @@ class Quantize(TunablePass):
         "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose",
         "equalize", "smooth",
     )  # fmt: skip
+    because: ClassVar[Mapping[str, str]] = MappingProxyType({"decompose": "factors are made of float weights"})
 
     method: Method = option(Method.MSE, help="how activation ranges are chosen from calibration data")
     percentile: float = option(99.999, help="for method percentile: how much of the mass is kept", gt=50, le=100)
