@@ -111,6 +111,31 @@ class Cache:
             total -= size
 
 
+class MemoryCache(Cache):
+    """A cache of this process alone, gone with it."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+        self._kept: dict[str, bytes] = {}
+
+    def get(self, key: str) -> Any | None:
+        """Return a copy of what is kept under ``key``, None if there is nothing."""
+        data = self._kept.get(key)
+        return None if data is None else loads(data)
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep ``value``.
+
+        Raises:
+            NotPlainError: it is no plain data.
+        """
+        self._kept[key] = dumps(value)
+
+    def discard(self, key: str) -> None:
+        """Forget what is kept under ``key``, if anything is."""
+        self._kept.pop(key, None)
+
+
 def key_of(*parts: Any) -> str:
     """Return the digest of ``parts``, which are data that JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

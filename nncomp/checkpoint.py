@@ -1,6 +1,6 @@
 """Checkpoint: where a compilation stands, in a folder beside its output, so that ``--resume`` goes on from there.
 
-It is written when a run is stopped (Ctrl-C, SIGTERM, disk or memory full) and, against what gives no warning, every
+It is written when a run is stopped (Ctrl-C, SIGTERM, no memory) and, against what gives no warning, every
 few seconds of work at a pass boundary. A checkpoint counts only for the same model, data, options and versions: its key
 is a digest of all of them and of the passes so far. What is resumed goes the way of what was never stopped, bit for
 bit, because each pass starts from a :func:`~nncomp.onnx_io.settled` graph either way.
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from nncomp.cache import RecomputedWarning, key_of
+from nncomp.cache import Cache, RecomputedWarning, key_of
 from nncomp.errors import NncompError
 from nncomp.gate import Deviation, GateResult
 from nncomp.ir import Graph
@@ -30,6 +30,7 @@ from nncomp.state import DamagedError, NotPlainError, dumps, loads
 _STATE: Final = "nncomp-state"
 _TENSORS: Final = "nncomp-tensors"
 _CACHE: Final = "nncomp-cache"
+_SEARCH: Final = "nncomp-search"
 _EVERY_S: Final = 5.0
 
 
@@ -59,6 +60,12 @@ class Checkpoint:
     def cache_folder(self) -> Path:
         """Where a cache may be that is gone with the checkpoint."""
         return self.folder / _CACHE
+
+    def search_memory(self, passes: Sequence[Pass]) -> tuple[Cache, str]:
+        """Return where a search keeps what it tried, and a key of all that this depends on; empty but to resume."""
+        if not self._resume:
+            shutil.rmtree(self.folder / _SEARCH, ignore_errors=True)
+        return Cache(self.folder / _SEARCH), self._key(passes)
 
     def recall(self, passes: Sequence[Pass], ctx: Context) -> tuple[Graph, list[PassRecord]] | None:
         """See :class:`~nncomp.pipeline.Keeper`; what cannot be used is told as warning NNC-W072."""
@@ -120,9 +127,16 @@ class Checkpoint:
         self._written_at = time.monotonic()
         return ""
 
+    def leave(self) -> str:
+        """Keep what is written and write no more: for a disk that refuses. Return "" or why there is nothing."""
+        if (self.folder / _STATE).exists():
+            return ""
+        self.discard()
+        return "nothing was written"
+
     def discard(self) -> None:
         """Remove what was kept, and folders that were made for it and hold nothing else."""
-        for name in (_TENSORS, _CACHE):
+        for name in (_TENSORS, _CACHE, _SEARCH):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         with suppress(OSError):
             for path in (*self.folder.glob("nncomp-*.onnx"), self.folder / _STATE):

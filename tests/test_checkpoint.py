@@ -92,7 +92,7 @@ def counted(monkeypatch, stop_at=None):
 STOPS = [("cleanup", 1), ("fuse", 1), ("cleanup", 2), ("equalize", 1), ("quantize", 1)]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, ResourceError("the disk is full")])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, ResourceError("memory ran out", code="NNC-E002")])
 @pytest.mark.parametrize(("name", "number"), STOPS)
 def test_what_was_stopped_in_a_pass_goes_on_there(job, registry, tmp_path, monkeypatch, name, number, stop):
     job("never")
@@ -109,6 +109,27 @@ def test_what_was_stopped_in_a_pass_goes_on_there(job, registry, tmp_path, monke
     assert result.notices == ()
     assert results(tmp_path / "out") == results(tmp_path / "never")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "net.onnx", "never", "out"]
+
+
+def test_a_disk_that_refuses_is_not_written_to_once_more(job, registry, tmp_path, monkeypatch):
+    stop_in(monkeypatch, registry, "quantize", 1, ResourceError("the disk is full"))
+    with pytest.raises(ResourceError):
+        job()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "net.onnx"]
+
+
+def test_what_was_kept_while_there_was_room_stays_when_the_disk_is_full(job, registry, tmp_path, monkeypatch):
+    job("never")
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.import_module("nncomp.checkpoint"), "_EVERY_S", 0.0)
+        stop_in(patched, registry, "quantize", 1, ResourceError("the disk is full"))
+        with pytest.raises(ResourceError):
+            job()
+    with monkeypatch.context() as patched:
+        ran = stop_in(patched, registry, "cleanup", 0)
+        job(resume=True)
+    assert not ran
+    assert results(tmp_path / "out") == results(tmp_path / "never")
 
 
 def test_an_interrupt_says_where_it_goes_on(job, registry, monkeypatch):

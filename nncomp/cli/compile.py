@@ -39,19 +39,20 @@ Hardware = Annotated[
     str, typer.Option("--hw", metavar="NAME|FILE", help="For a target that describes machines: which one.")
 ]
 Compare = Annotated[bool, typer.Option("--compare", help="For a target that prices: the dense baseline beside it.")]
-MaxDrop = Annotated[
+MaxDrop = Annotated[str, typer.Option("--max-drop", metavar="SHARE", help="Accuracy that may be lost: 0.005, or 0.5%.")]
+MinSqnr = Annotated[str, typer.Option("--min-sqnr", metavar="DB", help="Least SQNR of each output: 20, or 20dB.")]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--trials", metavar="N", min=0, max=10_000, show_default=False,
+        help="Results to try when the first misses the budget; 0 does not search (default: 40).",
+    ),
+]  # fmt: skip
+SearchSeconds = Annotated[
     float | None,
     typer.Option(
-        "--max-drop",
-        metavar="SHARE",
-        min=0,
-        max=1,
-        help="Accuracy that may be lost, 0.01 is one point.",
-        show_default=False,
+        "--search-seconds", metavar="S", min=0, help="Wall time to search (default: 900).", show_default=False
     ),
-]
-MinSqnr = Annotated[
-    float | None, typer.Option("--min-sqnr", metavar="DB", help="Least SQNR of each output, dB.", show_default=False)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and what the target says; do nothing.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Show which rules fired or declined, and why.")]
@@ -84,8 +85,10 @@ def compile_(
     preprocess: Preprocess = "",
     limit: Limit = None,
     skip_bad: SkipBad = None,
-    max_drop: MaxDrop = None,
-    min_sqnr: MinSqnr = None,
+    max_drop: MaxDrop = "",
+    min_sqnr: MinSqnr = "",
+    trials: Trials = None,
+    search_seconds: SearchSeconds = None,
     dry_run: DryRun = False,
     explain: Explain = False,
     force: Force = False,
@@ -105,7 +108,7 @@ def compile_(
     debug: Debug = False,
 ) -> None:
     """Compile a model and compare it with the original."""
-    from nncomp.cli.options import default_cache
+    from nncomp.cli.options import default_cache, quantity
     from nncomp.cli.registry import load_registry
     from nncomp.cli.streams import shown_log
     from nncomp.compiler import CompileRequest
@@ -115,7 +118,11 @@ def compile_(
     if out is None and not dry_run and not _prices(target, registry):
         raise UsageError("where to? -o is missing", hint="-o FOLDER, or --dry-run for the plan alone")
     options: dict[str, object] = ({"hw": hw} if hw else {}) | ({"compare": True} if compare else {})
-    limits = {"max_drop": max_drop, "min_sqnr_db": min_sqnr}
+    limits = {
+        "max_drop": quantity("--max-drop", max_drop, "%", 0.01),
+        "min_sqnr_db": quantity("--min-sqnr", min_sqnr, "dB"),
+    }
+    search = {"trials": trials, "seconds": search_seconds}
     request = CompileRequest(
         model=model,
         out=out,
@@ -128,6 +135,7 @@ def compile_(
         limit=limit,
         skip_bad=skip_bad,
         budget={name: limit for name, limit in limits.items() if limit is not None},
+        search={name: limit for name, limit in search.items() if limit is not None},
         seed=seed,
         threads=threads,
         gate=not no_gate,

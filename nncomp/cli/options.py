@@ -73,6 +73,28 @@ def default_cache() -> Path | None:
         return None
 
 
+def quantity(option: str, text: str, unit: str, factor: float = 1.0) -> float | None:
+    """Return the number that ``text`` gives, times ``factor`` when ``unit`` stands behind it; None for "".
+
+    Raises:
+        UsageError: it is no finite number (NNC-R021).
+    """
+    from math import isfinite, nan
+
+    from nncomp.errors import UsageError
+
+    if not text:
+        return None
+    bare = text.strip().lower().removesuffix(unit.lower())
+    try:
+        number = float(bare) if "_" not in bare else nan
+    except ValueError:
+        number = nan
+    if not isfinite(number):
+        raise UsageError(f"{option}: expected a number, or one with {unit!r} behind it, got {text!r}")
+    return number if bare == text.strip().lower() else number * factor
+
+
 def dimensions(given: list[str] | None) -> dict[str, int]:
     """Return ``--dim`` as sizes by name.
 

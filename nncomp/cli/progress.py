@@ -29,25 +29,25 @@ def shown_progress() -> Iterator[Progress]:
 
 
 class LogProgress:
-    """One line a task every ten seconds; short work says nothing."""
+    """One line a task every ten seconds; short work says nothing. A task may go on between the steps of another."""
 
     def __init__(self, every_s: float = _EVERY_S) -> None:
         self._every = every_s
-        self._task = ""
-        self._began = self._told = 0.0
+        self._tasks: dict[str, tuple[int, float, float]] = {}
 
     def step(self, task: str, done: int, total: int | None) -> None:
         """Tell how far ``task`` is, if it is time to."""
         now = time.monotonic()
-        if task != self._task:
-            self._task, self._began, self._told = task, now, now
-        if now - self._told < self._every:
-            return
-        self._told = now
-        rate = done / (now - self._began)
-        of = f"/{total}" if total is not None else ""
-        left = f", {(total - done) / rate:.0f} s left" if total is not None and rate else ""
-        message(f"{task} {done}{of}, {rate:.3g}/s{left}")
+        before, began, told = self._tasks.get(task, (done + 1, now, now))
+        if done < before:  # it begins, perhaps once more
+            began = told = now
+        if now - told >= self._every:
+            told = now
+            rate = done / (now - began)
+            of = f"/{total}" if total is not None else ""
+            left = f", {(total - done) / rate:.0f} s left" if total is not None and rate else ""
+            message(f"{task} {done}{of}, {rate:.3g}/s{left}")
+        self._tasks[task] = (done, began, told)
 
 
 class BarProgress:

@@ -10,7 +10,7 @@ from typing import Final
 from nncomp.cli.tables import bytes_text, count_text, decibel_text, ratio_text, say, show_table, time_text
 from nncomp.compiler import CompilePlan
 from nncomp.pipeline import PassRecord
-from nncomp.report import Accuracy, ModelFacts, NoteGroup, Report, grouped
+from nncomp.report import Accuracy, ModelFacts, NoteGroup, Report, SearchReport, grouped
 from nncomp.targets import TextTable
 
 _MAX_ISLANDS: Final = 8
@@ -21,6 +21,8 @@ def show_report(report: Report, files: Sequence[Path], *, explain: bool, tables:
     """Print what a compilation did."""
     _show_before_after(report)
     _show_passes(report)
+    if report.search is not None:
+        _show_search(report.search)
     if explain:
         _show_notes(report.passes)
     for shown in tables:
@@ -125,6 +127,37 @@ def _show_passes(report: Report) -> None:
     if rows:
         show_table("", ("pass", "effect", "operators", "outcome", "CPU"), rows, right=(4,))
         say()
+
+
+def _show_search(found: SearchReport) -> None:
+    """Print the trials that no other beats, from the fastest on, and what was given back for the budget."""
+    measured = any(trial.ratio is not None for trial in found.trials)
+    frontier = sorted(
+        (trial for trial in found.trials if trial.frontier or trial.chosen),
+        key=lambda trial: (-(trial.ratio or 0.0), len(trial.settings)),
+    )
+    rows = [
+        (
+            "*" if trial.chosen else "",
+            len(trial.settings),
+            "?" if trial.sqnr_db is None else decibel_text(trial.sqnr_db),
+            *([] if trial.drop is None else [f"{-100 * trial.drop:+.2f} points"]),
+            *([] if not measured else ["?" if trial.ratio is None else f"{trial.ratio:.2f}x"]),
+        )
+        for trial in frontier
+    ]
+    scored = any(trial.drop is not None for trial in frontier)
+    columns = ("", "given back", "SQNR", *(["accuracy"] if scored else []), *(["speed"] if measured else []))
+    show_table(f"{len(found.trials)} trials, those that no other beats", columns, rows, right=(1, 2, 3, 4))
+    say()
+    chosen = next(trial for trial in found.trials if trial.chosen)
+    say(f"search: {found.stopped}; {len(chosen.settings)} of {len(found.candidates)} layers are given back")
+    shown = list(chosen.settings.items())[:_MAX_ISLANDS]
+    for name, setting in shown:
+        say(f"  {setting}: {name}")
+    if len(chosen.settings) > len(shown):
+        say(f"  and {len(chosen.settings) - len(shown)} more: see report.json")
+    say()
 
 
 def _outcome(record: PassRecord) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from nncomp import __version__
 from nncomp.cache import Cache
@@ -22,12 +23,14 @@ from nncomp.onnx_io import load
 from nncomp.passes import Context, Pass, parse_spec
 from nncomp.plugins import Registry
 from nncomp.probe import TargetProbe
-from nncomp.recipe import Budget, Lock, Recipe, build_passes, full_spec, load_recipe
+from nncomp.recipe import Lock, Recipe, build_passes, full_spec, load_recipe
 from nncomp.report import Warned
 from nncomp.runtime import Feeds, random_feeds, runtime_version
 from nncomp.targets import Target
 from nncomp.text import model_digest
 from nncomp.verify import verify
+
+Section = TypeVar("Section", bound=BaseModel)
 
 DEFAULT_TARGET: Final = "ort"
 
@@ -190,20 +193,22 @@ def _followed(request: CompileRequest, registry: Registry) -> Recipe:
     wishes = {
         "target": name,
         "gate": gate,
-        "budget": _budget(request, recipe),
+        "budget": _wished(recipe.budget, request.budget, "budget"),
+        "search": _wished(recipe.search, request.search, "search"),
         "seed": recipe.seed if request.seed is None else request.seed,
         "freeze": recipe.freeze or request.freeze,
     }
     return recipe.model_copy(update=wishes).located(recipe.source)
 
 
-def _budget(request: CompileRequest, recipe: Recipe) -> Budget:
+def _wished(section: Section, wishes: Mapping[str, float], name: str) -> Section:
+    """Return a section of the recipe with the request's own wishes put in."""
     try:
-        return Budget.model_validate({**recipe.budget.model_dump(), **request.budget})
+        return section.model_validate({**section.model_dump(), **wishes})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"budget {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from None
+        raise UsageError(f"{name} {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from None
 
 
 def _given_recipe(request: CompileRequest, registry: Registry) -> Recipe | None:

@@ -38,6 +38,8 @@ class CompileRequest:
             else random inputs.
         labels: One class a sample of the evaluation data; default: those that lie with it.
         budget: What the result may lose; entries of :class:`nncomp.recipe.Budget`.
+        search: How long to look for what to leave alone when the result misses the budget; entries of
+            :class:`nncomp.recipe.SearchOptions`.
         seed: Of everything random.
         threads: Of the passes, of evaluation and of the measurement.
         gate: Check each pass against the graph before it; False is the caller's own risk, and the report says so.
@@ -67,6 +69,7 @@ class CompileRequest:
     evaluation: DataSource | str | None = None
     labels: Array | None = None
     budget: Mapping[str, float] = field(default_factory=dict)
+    search: Mapping[str, float] = field(default_factory=dict)
     seed: int | None = None
     threads: int = 1
     gate: bool = True

@@ -9,21 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 from nncomp.cache import Cache
+from nncomp.compiler.comparison import Comparison, noise_of
 from nncomp.compiler.evaluation import source_of
-from nncomp.compiler.metric import Metric, measured
-from nncomp.compiler.planning import Prepared, prepare
+from nncomp.compiler.metric import Metric
+from nncomp.compiler.planning import prepare
 from nncomp.compiler.request import CompileRequest
-from nncomp.compiler.workbench import Replay, Workbench, tunable
-from nncomp.errors import DataError, UnsupportedError
-from nncomp.passes import Pass
+from nncomp.compiler.workbench import Workbench, tunable
+from nncomp.errors import UnsupportedError
 from nncomp.plugins import Registry
 from nncomp.recipe import Recipe
-from nncomp.report import compare_runs
-from nncomp.runtime import Array, Feeds, Session
 from nncomp.tuning import TunablePass, Unit
 
 SAMPLES: Final = 16
@@ -144,7 +141,7 @@ def rank_layers(
     """
     prepared = prepare(request, registry)
     bench = Workbench.at(prepared, tunable(prepared, step), _cache(request))
-    comparison = _Comparison(prepared, bench, samples, metric)
+    comparison = Comparison(bench, samples, metric)
     units = bench.step.units(bench.base, bench.context())
     if not units:
         raise UnsupportedError(f"{bench.step.name}: nothing in this model can be treated", code="NNC-M052")
@@ -153,8 +150,7 @@ def rank_layers(
     for number, unit in enumerate(units):
         request.progress.step("layers", number, len(units))
         sqnr, drop = comparison.of(bench.step.alone(unit.name))
-        noise = 10 ** (-sqnr / 10) if sqnr > -math.inf else math.inf
-        found.append(LayerError(unit, sqnr, noise, drop=drop))
+        found.append(LayerError(unit, sqnr, noise_of(sqnr), drop=drop))
     request.progress.step("layers", len(units), len(units))
     return Sensitivity(
         prepared.name,
@@ -167,32 +163,6 @@ def rank_layers(
         together,
         _ranked(found),
     )
-
-
-class _Comparison:
-    """Compares what a pass makes of the base with the base, on the same samples each time."""
-
-    def __init__(self, prepared: Prepared, bench: Workbench, samples: int, metric: Metric | None) -> None:
-        self._bench = bench
-        self._source = source_of(prepared)
-        data = prepared.data.samples() if prepared.data.evaluation is not None else ((x, None) for x in prepared.feeds)
-        self._samples: list[tuple[Feeds, Array | None]] = list(islice(data, samples))
-        if not self._samples:
-            raise DataError(f"there is nothing to compare on: {prepared.feeds_skipped}", code="NNC-D004")
-        self._original = Replay(Session(bench.base, optimize=True).run)
-        self._metric = metric
-        self.metric = None if metric is None else measured(metric, Session(bench.base, optimize=True).run)
-        self.runs = len(self._samples)
-
-    def of(self, step: Pass) -> tuple[float, float | None]:
-        """Return the SQNR of what ``step`` makes, and what the metric loses."""
-        session = Session(self._bench.made(step)[0], optimize=True)
-        self._original.restart()
-        found = compare_runs(self._original, session.run, self._samples, source=self._source)
-        if self._metric is not None and self.metric is not None:
-            return found.sqnr_db, self.metric - measured(self._metric, session.run)
-        self.metric = found.before
-        return found.sqnr_db, found.drop
 
 
 def _ranked(found: Sequence[LayerError]) -> tuple[LayerError, ...]:

@@ -5,23 +5,18 @@ The passes in front run once; what calibration saw is kept for all that is tried
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-
-from nncomp.cache import Cache
+from nncomp.cache import Cache, MemoryCache
 from nncomp.compiler.planning import Prepared
 from nncomp.errors import UnsupportedError
 from nncomp.gate import Gate
 from nncomp.ir import Graph
 from nncomp.passes import Context, Pass
 from nncomp.pipeline import PassRecord, Pipeline
-from nncomp.runtime import Feeds
 from nncomp.tuning import TunablePass
-
-_REPLAY_BYTES: Final = 1 << 28
 
 
 @dataclass
@@ -40,11 +35,12 @@ class Workbench:
     number: int
     base: Graph
     results: Mapping[str, Any]
-    cache: Cache | None
+    cache: Cache
 
     @classmethod
     def at(cls, prepared: Prepared, number: int, cache: Cache | None) -> Workbench:
-        """Run the passes in front of pass ``number``."""
+        """Run the passes in front of pass ``number``; without a cache, what is observed is kept in memory."""
+        cache = cache or MemoryCache()
         graph, ctx = prepared.original.clone(), prepared.context(cache)
         Pipeline(prepared.passes[:number]).run(graph, ctx)
         return cls(prepared, number, graph, ctx.results, cache)
@@ -88,28 +84,3 @@ def tunable(prepared: Prepared, name: str = "") -> int:
             f"the recipe has {which} tuned layer by layer", code="NNC-T003", hint="such as quantize: give it with -p"
         )
     return found[-1]
-
-
-class Replay:
-    """A run whose outputs are kept in order, so that one reference serves many comparisons on the same samples."""
-
-    def __init__(self, run: Callable[[Feeds], Mapping[str, Any]], limit_bytes: int = _REPLAY_BYTES) -> None:
-        self._run, self._left = run, limit_bytes
-        self._kept: list[Mapping[str, Any]] = []
-        self._next = 0
-
-    def restart(self) -> None:
-        """Begin with the first sample again."""
-        self._next = 0
-
-    def __call__(self, feeds: Feeds) -> Mapping[str, Any]:
-        """Return the outputs of the next sample, which ``feeds`` is."""
-        number, self._next = self._next, self._next + 1
-        if number < len(self._kept):
-            return self._kept[number]
-        outputs = self._run(feeds)
-        size = sum(np.asarray(value).nbytes for value in outputs.values() if not isinstance(value, list | dict))
-        if number == len(self._kept) and size <= self._left:
-            self._kept.append(outputs)
-            self._left -= size
-        return outputs

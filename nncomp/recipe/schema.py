@@ -61,6 +61,14 @@ class Budget(_Section):
         return self == Budget()
 
 
+class SearchOptions(_Section):
+    """How long to look for what to leave alone when the result misses the budget."""
+
+    trials: Count = Field(40, ge=0, le=10_000, description="results to compile and compare; 0 does not search")
+    seconds: Number = Field(900.0, ge=0, description="wall time")
+    samples: Count = Field(16, ge=1, description="samples to see on what each layer's noise is")
+
+
 class Lock(_Section):
     """Of a locked recipe: with what it was made, so that a replay can say what differs."""
 
@@ -94,7 +102,7 @@ class Recipe(_Section):
         seed: of everything random.
         freeze: inputs with defaults become constants, which changes the interface.
         data: calibration and evaluation data.
-        gate, budget, lock: see there.
+        gate, budget, search, lock: see there.
     """
 
     version: Literal[1] = VERSION
@@ -106,6 +114,7 @@ class Recipe(_Section):
     data: DataOptions | None = None
     gate: GateOptions = GateOptions()
     budget: Budget = Budget()
+    search: SearchOptions = SearchOptions()
     lock: Lock | None = None
 
     _source: Source = PrivateAttr(default_factory=Source)
@@ -135,7 +144,7 @@ class Recipe(_Section):
             lines.append("freeze = true")
         for name, given in self.options.items():
             lines += ["", *options_section(name, given)]
-        for name in ("data", "gate", "budget", "lock"):
+        for name in ("data", "gate", "budget", "search", "lock"):
             section: BaseModel | None = getattr(self, name)
             values = {} if section is None else section.model_dump(mode="json", exclude_defaults=True)
             if values:

@@ -19,6 +19,10 @@ The JSON form, schema 1 (numbers that are not finite are null)::
                     outputs: [{name, identical, sqnr_db, cosine, agreement}]} | {skipped: why}
     target_report what Artifact.report() gives
     budget        {min_sqnr_db: ..., ...} as asked; missed: [one line each]
+    search        what was tried for the budget, see :mod:`nncomp.report.search`: {step, reached, stopped, candidates:
+                    [{name, kind, share, costs_us}], trials: [{settings, sqnr_db, cosine, agreement, drop, missed,
+                    latency_us, ratio, error, frontier, chosen}]} | null. Where latency is measured, it decides the
+                    order of trials, and so what comes out.
     files         [{name, bytes}]
     warnings      [{code, message}]
     measured      the only part that differs from run to run: {cpu_s, peak_memory_bytes, passes: [{cpu_s,
@@ -39,6 +43,7 @@ from nncomp.passes import Note
 from nncomp.pipeline import PassRecord
 from nncomp.report.accuracy import Accuracy
 from nncomp.report.facts import ModelFacts
+from nncomp.report.search import SearchReport
 from nncomp.targets import Measurement
 
 SCHEMA: Final = 1
@@ -97,6 +102,7 @@ class Report:
     target_report: Mapping[str, Any] = field(default_factory=dict)
     budget: Mapping[str, float] = field(default_factory=dict)
     missed: tuple[str, ...] = ()
+    search: SearchReport | None = None
     files: tuple[tuple[str, int], ...] = ()
     warnings: tuple[Warned, ...] = ()
     latency: Measurement | None = None
@@ -125,6 +131,7 @@ class Report:
                 "accuracy": accuracy,
                 "target_report": self.target_report,
                 "budget": {**self.budget, "missed": self.missed},
+                "search": None if self.search is None else asdict(self.search),
                 "files": [{"name": name, "bytes": size} for name, size in self.files],
                 "warnings": [asdict(warning) for warning in self.warnings],
                 "measured": self._measured(),

@@ -65,3 +65,30 @@ def test_a_metric_stands_in_the_table(run, given, tmp_path, monkeypatch):
     assert run("sensitivity", *given, "--metric", "best").messages[0] == (
         "nncomp: error NNC-R021: --metric: expected module:function, got 'best'"
     )
+
+
+def test_a_budget_is_searched_for_and_what_was_given_back_is_told(run, given, tmp_path):
+    whole = run("compile", *given, "-o", tmp_path / "a", "-p", "quantize", "--no-measure", "--json").json
+    goal = f"{whole['accuracy']['sqnr_db'] + 3}dB"
+    ended = run("compile", *given, "-o", tmp_path / "b", "-p", "quantize", "--no-measure", "--min-sqnr", goal)
+    assert ended.status == 0
+    lines = ended.out.splitlines()
+    (told,) = [line for line in lines if line.startswith("search: ")]
+    assert told.startswith("search: the budget is kept, and nothing more can be taken back; ")
+    assert told.endswith(" of 4 layers are given back")
+    assert lines[lines.index(told) + 1].startswith("  float: ")
+    assert any(line.split() == ["given", "back", "SQNR"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--max-drop", "a bit", "--max-drop: expected a number, or one with '%' behind it, got 'a bit'"),
+        ("--min-sqnr", "nan", "--min-sqnr: expected a number, or one with 'dB' behind it, got 'nan'"),
+        ("--max-drop", "200%", "budget max_drop: input should be less than 1, got 2.0"),
+    ],
+)
+def test_a_budget_that_is_no_number_is_refused(run, given, tmp_path, option, text, message):
+    ended = run("compile", *given, "-o", tmp_path / "out", option, text)
+    assert ended.status == 2
+    assert ended.messages[0] == f"nncomp: error NNC-R021: {message}"

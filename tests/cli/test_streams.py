@@ -111,6 +111,19 @@ def test_without_a_terminal_long_work_says_a_line_every_ten_seconds_and_short_wo
     assert capsys.readouterr().err == "nncomp: accuracy 20, 2/s\n"
 
 
+def test_a_task_that_goes_on_between_the_steps_of_another_is_told_of_too(monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    log = progress.LogProgress()
+    for trial in range(4):
+        clock.now += 4
+        log.step("trials", trial, 40)
+        for done in range(3):
+            clock.now += 1
+            log.step("accuracy", done, 3)
+    assert capsys.readouterr().err == "nncomp: trials 2/40, 0.143/s, 266 s left\n"
+
+
 def test_on_a_terminal_there_is_a_bar_that_goes_away(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
