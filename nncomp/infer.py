@@ -167,7 +167,7 @@ def _apply_table_rules(graph: Graph, ops: OpTable) -> None:
         if row is not None and row.infer is not None and not all(_is_static(value) for value in op.outputs):
             types = row.infer(op)
         elif found.intersection(op.inputs) and not op.bodies:
-            types = _schema_types(op, part)
+            types = op_types(op, part)
         else:
             types = ()
         for value, type_ in zip(op.outputs, types, strict=False):
@@ -190,15 +190,21 @@ def _is_static(value: Value) -> bool:
     return not value.name or (value.tensor_type is not None and value.tensor_type.static_shape is not None)
 
 
-def _schema_types(op: Op, graph: Graph) -> tuple[Type | None, ...]:
-    """Return what onnx's rule for this one op says of its outputs; nothing where it has none, or contradicts."""
+def op_types(op: Op, graph: Graph, known: Mapping[Value, Tensor] | None = None) -> tuple[Type | None, ...]:
+    """Return what onnx's rule for this one op says of its outputs; nothing where it has none, or contradicts.
+
+    Args:
+        op: An op without bodies whose inputs have types.
+        graph: Where it stands.
+        known: Data of computed inputs that is known all the same.
+    """
     version = graph.opsets.get(op.domain, 1)
     node = onnx.NodeProto(op_type=op.kind, domain=op.domain)
     node.input.extend("" if value is None else f"in{slot}" for slot, value in enumerate(op.inputs))
     node.output.extend(f"out{slot}" if value.name else "" for slot, value in enumerate(op.outputs))
     node.attribute.extend(attribute_to_proto(name, attr) for name, attr in op.attrs.items())
     given = {f"in{slot}": value for slot, value in enumerate(op.inputs) if value is not None}
-    constants = {name: graph.constant(value) for name, value in given.items()}
+    constants = {name: (known or {}).get(value) or graph.constant(value) for name, value in given.items()}
     data = {name: tensor for name, tensor in constants.items() if tensor is not None and tensor.size <= MAX_NUMBERS}
     try:
         types = onnx.shape_inference.infer_node_outputs(

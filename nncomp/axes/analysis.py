@@ -10,6 +10,7 @@ import numpy as np
 
 from nncomp.axes.model import AxisAnalysis, Labels, Work
 from nncomp.axes.naming import dimensions, pinned_dimensions
+from nncomp.axes.preparing import unshare_vectors
 from nncomp.axes.walk import Walk
 from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op, TensorType, Value
@@ -33,7 +34,8 @@ def analyse(
     (a Reshape that splits heads), the finest is tried first and others when it turns out to be pinned.
 
     Args:
-        graph: A model's own graph; types are inferred first (they are only ever refined).
+        graph: A model's own graph. It is prepared first: types are inferred (only ever refined), and each reader of a
+            vector of floats gets its own copy, since exporters merge equal ones.
         ops: The table; plugins' rows count.
         approximate: Let LayerNormalization and its kin through, though their statistics change with what is removed:
             removal is exact no longer.
@@ -43,6 +45,7 @@ def analyse(
         What was found; it holds until the graph changes.
     """
     table = builtin_table() if ops is None else ops
+    unshare_vectors(graph)
     infer_types(graph, table)
     search = _Search()
     while True:
@@ -57,8 +60,8 @@ class _Search:
     """What each choice has been, and shall be: wishes come first, then candidates in order until one is not pinned."""
 
     def __init__(self) -> None:
-        self.choices: dict[ChoiceKey, int] = {}
-        self._tried: dict[ChoiceKey, dict[int, bool]] = {}
+        self.choices: dict[ChoiceKey, str] = {}
+        self._tried: dict[ChoiceKey, dict[str, bool]] = {}
         self._rounds = 0
 
     def advance(self, ledger: Ledger, closed: Atoms) -> bool:
@@ -69,16 +72,15 @@ class _Search:
         for choice in ledger.made:
             tried = self._tried.setdefault(choice.key, {})
             tried[choice.chosen] = bool(closed[choice.atoms].any())
-            wished = wishes.get(choice.key, choice.chosen)
-            if wished not in tried:
-                following = wished
-            elif tried[choice.chosen]:
-                following = choice.chosen
-            else:
-                open_ones = [number for number in range(choice.candidates) if tried.get(number, True)]
-                following = next((n for n in open_ones if n not in tried), (open_ones or [choice.chosen])[0])
-            self.choices[choice.key] = following
-        changed = any(self.choices[key] != before.get(key, 0) for key in self.choices)
+            wished = wishes.get(choice.key)
+            if wished is not None and wished in choice.candidates and wished not in tried:
+                self.choices[choice.key] = wished
+            elif not tried[choice.chosen]:
+                left = [name for name in choice.candidates if tried.get(name, True)]
+                following = next((name for name in left if name not in tried), left[0] if left else choice.chosen)
+                self.choices[choice.key] = following
+        now = self.choices
+        changed = any(before.get(one.key, one.chosen) != now.get(one.key, one.chosen) for one in ledger.made)
         return changed and self._rounds < _ROUNDS
 
 
@@ -156,6 +158,7 @@ def _macs(walk: Walk, input_shapes: Mapping[str, tuple[int, ...]]) -> dict[Op, i
         if value.name in shapes and isinstance(value.type, TensorType):
             sized.set_type(value, replace(value.type, shape=shapes[value.name]))
     infer_types(sized, walk.table, input_shapes=shapes)
+    Walk(sized, walk.table, Ledger()).run()  # follows arithmetic on shapes, and sets types as it goes
     for part, op in sized.walk():
         costs[op] = walk.table.cost(op, part)
     found = {op: costs[cast(Op, twins[op])] for _, op in walk.ops}

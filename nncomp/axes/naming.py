@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from nncomp.ops.coupling import Atoms, Pin
 
 if TYPE_CHECKING:
     from nncomp.axes.walk import Walk
+
+_REASONS: Final = 3
 
 
 def dimensions(labels: Mapping[Value, Labels], count: int) -> tuple[Dimension, ...]:
@@ -42,7 +44,7 @@ def dimensions(labels: Mapping[Value, Labels], count: int) -> tuple[Dimension, .
 
 
 def pinned_dimensions(walk: Walk, numbers: Atoms) -> tuple[PinnedDimension, ...]:
-    """Group the raw atoms of constants that are pinned by what ties them, with the reasons that reach them."""
+    """Group pinned atoms that constants share with computed values, with the reasons that reach them."""
     ledger = walk.ledger
     one = np.concatenate([a for a, _ in ledger.ties] or [np.zeros(0, np.int64)])
     other = np.concatenate([b for _, b in ledger.ties] or [np.zeros(0, np.int64)])
@@ -51,29 +53,35 @@ def pinned_dimensions(walk: Walk, numbers: Atoms) -> tuple[PinnedDimension, ...]
     for atoms, why in ledger.pins:
         for part in np.unique(root[atoms]).tolist():
             reasons.setdefault(part, {}).setdefault((why.reason, why.op, why.place), why)
-    found: dict[tuple[Value, int], PinnedDimension] = {}
-    seen: dict[frozenset[int], tuple[Value, int]] = {}
+    groups: dict[frozenset[int], list[tuple[Value, int]]] = {}
     for value, axes in walk.labels.items():
         for place, axis in enumerate(axes):
-            if isinstance(axis, Pin):
-                continue
-            stuck = np.unique(root[axis[numbers[axis] == 0]])
-            if not stuck.size:
-                continue
-            key = frozenset(stuck.tolist())
-            where = seen.setdefault(key, (value, place))
-            if where == (value, place):
-                whys = {pair: why for part in sorted(key) for pair, why in reasons.get(part, {}).items()}
-                found[where] = PinnedDimension(f"{value.name}[{place}]", int(stuck.size), (), tuple(whys.values())[:3])
-            if is_constant(value):
-                old = found[where]
-                found[where] = PinnedDimension(old.name, old.size, (*old.constants, value), old.reasons)
-    return tuple(found.values())
+            stuck = [] if isinstance(axis, Pin) else np.unique(root[axis[numbers[axis] == 0]]).tolist()
+            if stuck:
+                groups.setdefault(frozenset(stuck), []).append((value, place))
+    found = []
+    for parts, places in groups.items():
+        first = next(((value, place) for value, place in places if not is_constant(value)), None)
+        constants = tuple(dict.fromkeys(value for value, _ in places if is_constant(value)))
+        if first is None or not constants:
+            continue  # kernels, operands that carry sizes, what an op repeats: nobody expects these to go
+        whys = {pair: why for part in sorted(parts) for pair, why in reasons.get(part, {}).items()}
+        name = f"{first[0].name}[{first[1]}]"
+        found.append(PinnedDimension(name, len(parts), constants, tuple(whys.values())[:_REASONS]))
+    return tuple(found)
 
 
 def _dimension(atoms: Atoms, members: tuple[Member, ...]) -> Dimension:
-    first = next((one for one in members if not is_constant(one.value)), members[0])
+    first = next((one for one in members if not _is_from_constant(one.value)), members[0])
     return Dimension(f"{first.value.name}[{first.axis}]", atoms, members)
+
+
+def _is_from_constant(value: Value) -> bool:
+    """Return True for a constant, and for what Identity makes of one."""
+    op = value.producer
+    if op is not None and op.is_a("Identity") and op.inputs[0] is not None:
+        value = op.inputs[0]
+    return is_constant(value)
 
 
 def _places(groups: npt.NDArray[np.int64], atoms: Atoms) -> list[tuple[int, npt.NDArray[np.int64]]]:

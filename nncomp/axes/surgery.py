@@ -76,19 +76,17 @@ class _Removal:
         self._graph.set_input(self._op, slot, self._graph.add_constant(name, data))
         self._graph.remove_unused([old])
 
-    def patch(self, slot: int, numbers: Mapping[int, int]) -> None:
+    def patch(self, slot: int, numbers: Mapping[int, int], known: npt.NDArray[Any] | None = None) -> None:
         """Replace elements of the vector of integers at input ``slot``, constant or computed."""
         value = self._op.input(slot)
-        data = self._graph.array(value)
+        constant = self._graph.array(value)
+        data = known if constant is None else constant
         if value is None:
             return
         if data is not None:
             new = data.copy()
-            for place, number in numbers.items():
-                if new[place] > 0:  # 0 copies the input's size and -1 is what is left: both are right again by itself
-                    new[place] = number
-            if not np.array_equal(new, data):
-                self.set_constant(slot, new)
+            new[list(numbers)] = list(numbers.values())
+            self.set_constant(slot, new)
             return
         self._graph.set_input(self._op, slot, self._patched(value, numbers))
 
@@ -98,6 +96,12 @@ class _Removal:
         new = self._patched(value, numbers)
         assert new.producer is not None
         self._graph.replace_uses(value, new, keep=lambda use: use.op is new.producer)
+
+    def replace_output(self, data: npt.NDArray[Any]) -> None:
+        """Let all that read the op's output read a constant."""
+        value = self._op.output
+        self._graph.replace_uses(value, self._graph.add_constant(value.name, data))
+        self._graph.remove_unused([value])
 
     def _patched(self, value: Value, numbers: Mapping[int, int]) -> Value:
         """Return ``value`` with elements replaced, as Where(flags, numbers, value)."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy.typing as npt
+
+from nncomp.axes.numbers import Numbers, follow
+from nncomp.axes.preparing import refine
 from nncomp.ir import Dim, Graph, Op, Value
 from nncomp.ops import OpTable
 from nncomp.ops.coupling import Axes, Coupling, Ledger, Pin, Unclear
@@ -17,6 +22,7 @@ class Walk:
         owners: The graph that each labelled value stands in.
         ops: Every op with its graph, in the order walked.
         unknown: Ops without a rule.
+        numbers: What is known of tensors computed from shapes.
     """
 
     def __init__(self, graph: Graph, table: OpTable, ledger: Ledger) -> None:
@@ -27,6 +33,7 @@ class Walk:
         self.owners: dict[Value, Graph] = {}
         self.ops: list[tuple[Graph, Op]] = []
         self.unknown: list[Op] = []
+        self.numbers: dict[Value, Numbers] = {}
 
     def run(self) -> None:
         """Walk."""
@@ -49,8 +56,9 @@ class Walk:
             if data is not None:
                 self._set(graph, op.output, self.ledger.born(data.shape, "a constant with one element there"))
             return
+        refine(graph, op, self.numbers)
         row = self.table.row(op, graph.opsets)
-        coupling = Coupling(graph, op, self.labels, self.ledger)
+        coupling = Coupling(graph, op, self.labels, self.ledger, self._known)
         reason = ""
         if op.bodies:
             reason = self._bodies(graph, op)
@@ -72,6 +80,14 @@ class Walk:
         for slot, output in enumerate(op.outputs):
             axes = coupling.given.get(slot)
             self._set(graph, output, _pinned(output, "not followed", op) if axes is None else axes)
+        known = follow(graph, op, self.numbers)
+        if known is not None:
+            self.numbers[op.outputs[0]] = known
+
+    def _known(self, value: Value) -> npt.NDArray[Any] | None:
+        """Return the numbers that a value computed from shapes is known to hold."""
+        found = self.numbers.get(value)
+        return found.data if found is not None and found.complete else None
 
     def _bodies(self, graph: Graph, op: Op) -> str:
         for body in op.bodies.values():

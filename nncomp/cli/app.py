@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from nncomp import __version__
+from nncomp.cli.axes import axes
 from nncomp.cli.bench import bench
 from nncomp.cli.check import check
 from nncomp.cli.compile import compile_
@@ -68,6 +69,7 @@ def root(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "compile": compile_,
     "inspect": inspect,
+    "axes": axes,
     "print": print_,
     "diff": diff,
     "check": check,

@@ -15,9 +15,10 @@ from nncomp.ops.accessors import (
 )
 from nncomp.ops.bias import LayerBias, layer_bias, set_layer_bias
 from nncomp.ops.builtin import builtin_table
+from nncomp.ops.coupling import AxesRule
 from nncomp.ops.matrix import MatrixView
 from nncomp.ops.nests import LoopNest, NestRule
-from nncomp.ops.semantics import AxesRule, Cost, CostRule, Infer, OpSemantics, QuantRole, QuantRule, Role, Scaling, rows
+from nncomp.ops.semantics import Cost, CostRule, Infer, OpSemantics, QuantRole, QuantRule, Role, Scaling, rows
 from nncomp.ops.table import NO_ROW, OpTable
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nncomp.ops.counting import per_output
 from nncomp.ops.inference import like_input
-from nncomp.ops.labels.pointwise import unary
+from nncomp.ops.labels.pointwise import pointwise, unary
 from nncomp.ops.roles import ACTIVATION, ELEMENTWISE, ELEMENTWISE_PAIR, sensitive
 from nncomp.ops.semantics import OpSemantics, Scaling, rows
 
@@ -14,10 +14,11 @@ ROWS: tuple[OpSemantics, ...] = (
     *rows("Relu", axes=unary, quant=ACTIVATION, scaling=Scaling.CHANNELWISE),
     *rows("Clip", axes=unary, quant=ACTIVATION, scaling=Scaling.CLIP),
     *rows("LeakyRelu", axes=unary, quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
-    *rows("PRelu ThresholdedRelu Shrink", quant=ELEMENTWISE),
+    *rows("PRelu", axes=pointwise, quant=ELEMENTWISE),
+    *rows("ThresholdedRelu Shrink", axes=unary, quant=ELEMENTWISE),
     *rows("Sigmoid HardSigmoid HardSwish Swish Mish Elu Celu Selu Softplus Softsign", axes=unary, quant=ELEMENTWISE),
-    *rows("SwiGLU", cost=per_output(2), quant=ELEMENTWISE_PAIR),
+    *rows("SwiGLU", axes=pointwise, cost=per_output(2), quant=ELEMENTWISE_PAIR),
     *rows("Tanh", axes=unary, quant=sensitive("steep at zero, where gates and heads need precision")),
     *rows("Gelu", axes=unary, quant=_GELU),
-    *rows("Gelu FastGelu QuickGelu BiasGelu", domain="com.microsoft", infer=like_input(0), quant=_GELU),
+    *rows("Gelu FastGelu QuickGelu BiasGelu", axes=pointwise, domain="com.microsoft", infer=like_input(0), quant=_GELU),
 )

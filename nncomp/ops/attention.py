@@ -6,7 +6,15 @@ import math
 
 from nncomp.ir import Op
 from nncomp.ops.counting import SOFTMAX_STEPS, Counted, per_output, shape, unpriced
+from nncomp.ops.coupling import stays
 from nncomp.ops.inference import attention_type, like_input, packed_attention_type
+from nncomp.ops.labels.attending import (
+    attention,
+    group_query_attention,
+    multi_head_attention,
+    packed_attention,
+    rotary_embedding,
+)
 from nncomp.ops.nest_rules import scores_nests
 from nncomp.ops.nests import LoopNest, NestRule
 from nncomp.ops.roles import ELEMENTWISE, sensitive
@@ -110,11 +118,14 @@ _SOFTMAX = sensitive("holds a softmax and products of activations", data=(0, 1, 
 _STATEFUL = sensitive("its state carries rounding errors along the sequence", data=(0, 1, 2))
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Attention", cost=_counted(_attention_nests), quant=_SOFTMAX, nest=_attention_nests),
-    *rows("LinearAttention", cost=_linear_attention, quant=_STATEFUL),
-    *rows("RotaryEmbedding", cost=per_output(ROTARY_STEPS), quant=ELEMENTWISE),
+    *rows("Attention", axes=attention, cost=_counted(_attention_nests), quant=_SOFTMAX, nest=_attention_nests),
+    *rows(
+        "LinearAttention", axes=stays("its state mixes all channels of a head"), cost=_linear_attention, quant=_STATEFUL
+    ),
+    *rows("RotaryEmbedding", axes=rotary_embedding, cost=per_output(ROTARY_STEPS), quant=ELEMENTWISE),
     *rows(
         "RotaryEmbedding",
+        axes=stays("pairs of channels are rotated"),
         domain="com.microsoft",
         infer=like_input(0),
         cost=per_output(ROTARY_STEPS),
@@ -122,6 +133,7 @@ ROWS: tuple[OpSemantics, ...] = (
     ),
     *rows(
         "Attention",
+        axes=packed_attention,
         domain="com.microsoft",
         infer=packed_attention_type(),
         cost=packed_attention_cost(past=4),
@@ -129,16 +141,19 @@ ROWS: tuple[OpSemantics, ...] = (
     ),
     *rows(
         "MultiHeadAttention",
+        axes=multi_head_attention,
         domain="com.microsoft",
         infer=attention_type,
         cost=_counted(_multi_head_nests),
         quant=_SOFTMAX,
         nest=_multi_head_nests,
     ),
+    *rows("GroupQueryAttention", axes=group_query_attention, domain="com.microsoft", cost=unpriced, quant=_SOFTMAX),
     # How many positions these attend to is an input (lengths, page tables), so nothing is counted.
     *rows(
-        "GroupQueryAttention PackedAttention PackedMultiHeadAttention PagedAttention SparseAttention "
+        "PackedAttention PackedMultiHeadAttention PagedAttention SparseAttention "
         "DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention LongformerAttention",
+        axes=stays("its operands are packed, or how they are read is an input"),
         domain="com.microsoft",
         cost=unpriced,
         quant=_SOFTMAX,

@@ -9,8 +9,9 @@ import math
 
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, shape, size
+from nncomp.ops.coupling import stays
 from nncomp.ops.inference import convolved
-from nncomp.ops.labels.spatial import convolution, transposed_convolution
+from nncomp.ops.labels.spatial import causal_convolution, convolution, convolution_of, transposed_convolution
 from nncomp.ops.matrix import conv_view
 from nncomp.ops.nest_rules import convolution_nest, transposed_nest
 from nncomp.ops.roles import sensitive
@@ -95,22 +96,36 @@ ROWS: tuple[OpSemantics, ...] = (
     ),
     *rows(
         "DeformConv",
+        axes=stays("samples lie where offsets say"),
         cost=_deformable,
         quant=QuantRole(Role.COMPUTE, weight=1, weight_axis=output_channels, bias=3),
     ),
-    *rows("CausalConvWithState", cost=convolution_cost(), quant=_STATEFUL),
-    *rows("CausalConvWithState", domain="com.microsoft", cost=convolution_cost(), quant=_STATEFUL),
+    *rows("CausalConvWithState", axes=causal_convolution, cost=convolution_cost(), quant=_STATEFUL),
     *rows(
-        "FusedConv NhwcFusedConv",
+        "CausalConvWithState", axes=causal_convolution, domain="com.microsoft", cost=convolution_cost(), quant=_STATEFUL
+    ),
+    *rows(
+        "FusedConv",
+        axes=convolution_of(added=3),
         domain="com.microsoft",
         infer=convolved(),
         cost=convolution_cost(),
         quant=_FUSED,
         nest=convolution_nest(),
     ),
-    *rows("NhwcConv", domain="com.microsoft", cost=convolution_cost(), quant=_CONV),
+    *rows(
+        "NhwcFusedConv",
+        axes=stays("keeps channels last"),
+        domain="com.microsoft",
+        infer=convolved(),
+        cost=convolution_cost(),
+        quant=_FUSED,
+        nest=convolution_nest(),
+    ),
+    *rows("NhwcConv", axes=stays("keeps channels last"), domain="com.microsoft", cost=convolution_cost(), quant=_CONV),
     *rows(
         "ConvTransposeWithDynamicPads",
+        axes=stays("its padding is computed"),
         domain="com.microsoft",
         cost=transposed_cost(bias=3),
         quant=QuantRole(Role.COMPUTE, weight=1, weight_axis=transposed_output_channels, bias=3),

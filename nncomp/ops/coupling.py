@@ -23,6 +23,10 @@ from nncomp.ir import Dim, Graph, Op, Value
 Atoms: TypeAlias = npt.NDArray[np.int64]
 
 
+AxesRule: TypeAlias = "Callable[[Coupling], None]"
+"""Tells which elements of an op's outputs come from which of its inputs, and which live and die together."""
+
+
 class Unclear(Exception):  # noqa: N818  not an error: the op is pinned, and the reason goes to the report
     """Raised by a rule that cannot tell: everything that the op touches is pinned. The message is the reason."""
 
@@ -43,7 +47,7 @@ class Pin:
     size: Dim = None
     op: Op | None = None
     place: str = ""
-    option: tuple[ChoiceKey, int] | None = None
+    option: tuple[ChoiceKey, str] | None = None
 
 
 Axis: TypeAlias = "Atoms | Pin"
@@ -59,11 +63,11 @@ class ChoiceKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen, of how many candidates, and the atoms that it left free."""
+    """What was chosen, of which candidates, and the atoms that it left free."""
 
     key: ChoiceKey
-    chosen: int
-    candidates: int
+    chosen: str
+    candidates: tuple[str, ...]
     atoms: Atoms
 
 
@@ -97,11 +101,17 @@ class Removal(Protocol):
     def set_constant(self, slot: int, data: npt.NDArray[Any]) -> None:
         """Let input ``slot`` read a new constant."""
 
-    def patch(self, slot: int, numbers: Mapping[int, int]) -> None:
-        """Replace elements of the vector of integers at input ``slot``, constant or computed."""
+    def patch(self, slot: int, numbers: Mapping[int, int], known: npt.NDArray[Any] | None = None) -> None:
+        """Replace elements of the vector of integers at input ``slot``, constant or computed.
+
+        ``known`` is what a computed one is known to hold; it becomes a constant then.
+        """
 
     def patch_output(self, numbers: Mapping[int, int]) -> None:
         """Replace elements of the vector of integers that the op gives, for all that read it."""
+
+    def replace_output(self, data: npt.NDArray[Any]) -> None:
+        """Let all that read the op's output read a constant."""
 
 
 Edit: TypeAlias = Callable[[Removal], None]
@@ -111,7 +121,7 @@ Edit: TypeAlias = Callable[[Removal], None]
 class Ledger:
     """What all rules of one analysis said, in order."""
 
-    choices: Mapping[ChoiceKey, int] = field(default_factory=dict)
+    choices: Mapping[ChoiceKey, str] = field(default_factory=dict)
     approximate: bool = False
     next_atom: int = 1
     ties: list[tuple[Atoms, Atoms]] = field(default_factory=list)
@@ -119,7 +129,8 @@ class Ledger:
     contractions: list[Contraction] = field(default_factory=list)
     edits: list[tuple[Graph, Op, Edit]] = field(default_factory=list)
     made: list[Choice] = field(default_factory=list)
-    wishes: list[tuple[ChoiceKey, int]] = field(default_factory=list)
+    wishes: list[tuple[ChoiceKey, str]] = field(default_factory=list)
+    copies: set[int] = field(default_factory=set)
 
     def fresh(self, count: int) -> Atoms:
         """Return new atoms."""
@@ -148,6 +159,15 @@ class Ledger:
             self.ties.append((one.reshape(-1), other.reshape(-1)))
 
 
+def stays(reason: str) -> AxesRule:
+    """Return the rule of an op of which nothing can be removed."""
+
+    def rule(c: Coupling) -> None:
+        raise Unclear(reason)
+
+    return rule
+
+
 class Coupling:
     """One op, as its rule sees it.
 
@@ -157,13 +177,21 @@ class Coupling:
         approximate: let normalizations over a free axis through, though their statistics change.
     """
 
-    def __init__(self, graph: Graph, op: Op, labels: Mapping[Value, Axes], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        op: Op,
+        labels: Mapping[Value, Axes],
+        ledger: Ledger,
+        known: Callable[[Value], npt.NDArray[Any] | None] = lambda value: None,
+    ) -> None:
         self.graph = graph
         self.op = op
         self.approximate = ledger.approximate
         self.read: set[int] = set()
         self.given: dict[int, Axes] = {}
         self._labels = labels
+        self._known = known
         self._ledger = ledger
 
     # ---------------------------------------------------------------- reading
@@ -171,6 +199,10 @@ class Coupling:
     def has(self, slot: int) -> bool:
         """True when input ``slot`` is given."""
         return self.op.input(slot) is not None
+
+    def ignore(self, *slots: int) -> None:
+        """Say that these inputs may lose elements without any change to what the op does (only their type is read)."""
+        self.read.update(slots)
 
     def axes(self, slot: int) -> Axes:
         """Return the axes of input ``slot``; one that a rule never asks for is pinned.
@@ -186,8 +218,12 @@ class Coupling:
         return found
 
     def array(self, slot: int) -> npt.NDArray[Any] | None:
-        """Return the data of input ``slot`` if it is fixed."""
-        return self.graph.array(self.op.input(slot))
+        """Return the data of input ``slot`` if it is fixed, also when it is computed from shapes that are."""
+        value = self.op.input(slot)
+        if value is None:
+            return None
+        found = self._known(value)
+        return self.graph.array(value) if found is None else found
 
     def shape(self, slot: int = 0) -> tuple[Dim, ...]:
         """Return the shape of output ``slot``.
@@ -230,13 +266,25 @@ class Coupling:
         self._ledger.pin(axis, found)
         return found
 
-    def pinned(self, size: Dim, reason: str, option: tuple[ChoiceKey, int] | None = None) -> Pin:
+    def pinned(self, size: Dim, reason: str, option: tuple[ChoiceKey, str] | None = None) -> Pin:
         """Return an axis of an output whose elements all stay."""
         return Pin(reason, size, self.op, option=option)
 
     def born(self, shape: Sequence[Dim]) -> Axes:
         """Return axes of a tensor that the op makes of nothing, and whose elements can be left out freely."""
         return self._ledger.born(shape, "a computed size", self.op)
+
+    def copies(self, size: Dim) -> Axis:
+        """Return an axis along which the op repeats one element: any of them can be left out."""
+        if not isinstance(size, int) or size < 2:
+            return self.pinned(size, "a computed size")
+        atoms = self.fresh(size)
+        self._ledger.copies.update(atoms.tolist())
+        return atoms
+
+    def is_copied(self, axis: Axis) -> bool:
+        """True for an axis that :meth:`copies` made."""
+        return isinstance(axis, np.ndarray) and int(axis[0]) in self._ledger.copies
 
     def contract(self, slot: int, axis: int, *, zero_slot: int | None = None) -> None:
         """Say that the op sums over an axis of input ``slot``; ``zero_slot`` holds its zero point."""
@@ -248,18 +296,22 @@ class Coupling:
 
     def give(self, axes: Sequence[Axis], slot: int = 0) -> None:
         """Say what the axes of output ``slot`` are; one that a rule does not give is pinned."""
-        self.given[slot] = tuple(axes)
+        self.given[slot] = tuple(
+            self.pin(axis, "a single element") if isinstance(axis, np.ndarray) and axis.size < 2 else axis
+            for axis in axes
+        )
 
-    def choose(self, place: str, atoms: Sequence[Atoms]) -> int:
+    def choose(self, place: str, candidates: Mapping[str, Atoms]) -> str:
         """Return which of several candidates stays free; the first is the default, the others are tried if it fails.
 
         Args:
             place: Distinguishes choices of one op.
-            atoms: For each candidate, the atoms that it would leave free.
+            candidates: By name, the atoms that each would leave free.
         """
-        key = ChoiceKey(self.op, place)
-        chosen = min(self._ledger.choices.get(key, 0), len(atoms) - 1)
-        self._ledger.made.append(Choice(key, chosen, len(atoms), atoms[chosen]))
+        key, names = ChoiceKey(self.op, place), tuple(candidates)
+        wanted = self._ledger.choices.get(key, "")
+        chosen = wanted if wanted in candidates else names[0]
+        self._ledger.made.append(Choice(key, chosen, names, candidates[chosen]))
         return chosen
 
     def wish(self, axis: Axis) -> None:
@@ -274,11 +326,18 @@ class Coupling:
     def sizes_operand(self, slot: int, axes: Sequence[Axis]) -> None:
         """Say that input ``slot`` holds the length of each of ``axes``, in order."""
         kept = {place: axis for place, axis in enumerate(axes) if isinstance(axis, np.ndarray)}
+        data = self.array(slot)
+        if (
+            data is not None
+        ):  # what is no size (0 copies the input's, -1 is what is left, 1 broadcasts) is right as it is
+            kept = {place: axis for place, axis in kept.items() if int(data[place]) == axis.size}
 
         def edit(removal: Removal) -> None:
-            changed = {place: axis for place, axis in kept.items() if removal.kept(axis) is not None}
+            changed = {
+                place: int(removal.size(axis) or 0) for place, axis in kept.items() if removal.kept(axis) is not None
+            }
             if changed:
-                removal.patch(slot, {place: int(removal.size(axis) or 0) for place, axis in changed.items()})
+                removal.patch(slot, changed, data)
 
         if kept:
             self.on_removal(edit)

@@ -6,7 +6,8 @@ from nncomp.ir import Op
 from nncomp.ops.counting import Counted, shape, size
 from nncomp.ops.einsum import einsum_cost, einsum_role
 from nncomp.ops.inference import gemm_type, matmul_type
-from nncomp.ops.labels.products import gemm, matmul
+from nncomp.ops.labels.einsum import einsum
+from nncomp.ops.labels.products import gemm, matmul, matmul_of
 from nncomp.ops.matrix import product_view
 from nncomp.ops.nest_rules import einsum_nest, product_nest
 from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, Scaling, rows
@@ -82,9 +83,10 @@ ROWS: tuple[OpSemantics, ...] = (
         matrix=product_view,
         nest=product_nest(),
     ),
-    *rows("Einsum", cost=einsum_cost, quant=einsum_role, nest=einsum_nest),
+    *rows("Einsum", axes=einsum, cost=einsum_cost, quant=einsum_role, nest=einsum_nest),
     *rows(
         "FusedMatMul TransposeMatMul FusedMatMulActivation",
+        axes=matmul,
         domain="com.microsoft",
         infer=matmul_type(),
         cost=product_cost(),
@@ -93,6 +95,7 @@ ROWS: tuple[OpSemantics, ...] = (
     ),
     *rows(
         "FusedGemm",
+        axes=gemm,
         domain="com.microsoft",
         infer=gemm_type(),
         cost=product_cost(bias=2),
@@ -101,6 +104,7 @@ ROWS: tuple[OpSemantics, ...] = (
     ),
     *rows(
         "GemmFastGelu",
+        axes=matmul_of(by_column=(2,)),
         domain="com.microsoft",
         infer=matmul_type(),
         cost=product_cost(bias=2),

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from nncomp.ir import Op
 from nncomp.ops.counting import free
+from nncomp.ops.coupling import stays
 from nncomp.ops.inference import like_input
 from nncomp.ops.labels.joining import concat, transpose
 from nncomp.ops.labels.pointwise import unary
 from nncomp.ops.labels.reshaping import reinterpreted, reshape
+from nncomp.ops.labels.selecting import (
+    center_crop_pad,
+    depth_to_space,
+    expand,
+    pad,
+    reverse_sequence,
+    space_to_depth,
+    squeeze,
+    tile,
+    trilu,
+    unsqueeze,
+)
 from nncomp.ops.roles import ELEMENTWISE, ELEMENTWISE_ALL, PASSTHROUGH
 from nncomp.ops.semantics import OpSemantics, QuantRole, rows
 
@@ -32,14 +45,26 @@ def _may_differ_from_zero(op: Op) -> bool:
 ROWS: tuple[OpSemantics, ...] = (
     *rows("Identity", axes=unary, cost=free, quant=PASSTHROUGH),
     *rows("Reshape", axes=reshape, cost=free, quant=PASSTHROUGH),
-    *rows("Flatten Squeeze Unsqueeze", axes=reinterpreted, cost=free, quant=PASSTHROUGH),
+    *rows("Flatten", axes=reinterpreted, cost=free, quant=PASSTHROUGH),
+    *rows("Squeeze", axes=squeeze, cost=free, quant=PASSTHROUGH),
+    *rows("Unsqueeze", axes=unsqueeze, cost=free, quant=PASSTHROUGH),
     *rows("Transpose", axes=transpose, cost=free, quant=PASSTHROUGH),
-    *rows("Expand Tile", cost=free, quant=PASSTHROUGH),
-    *rows("DepthToSpace SpaceToDepth Trilu CenterCropPad", cost=free, quant=PASSTHROUGH),
-    *rows("ReverseSequence", cost=free, quant=PASSTHROUGH),
+    *rows("Expand", axes=expand, cost=free, quant=PASSTHROUGH),
+    *rows("Tile", axes=tile, cost=free, quant=PASSTHROUGH),
+    *rows("DepthToSpace", axes=depth_to_space, cost=free, quant=PASSTHROUGH),
+    *rows("SpaceToDepth", axes=space_to_depth, cost=free, quant=PASSTHROUGH),
+    *rows("Trilu", axes=trilu, cost=free, quant=PASSTHROUGH),
+    *rows("CenterCropPad", axes=center_crop_pad, cost=free, quant=PASSTHROUGH),
+    *rows("ReverseSequence", axes=reverse_sequence, cost=free, quant=PASSTHROUGH),
     *rows("Concat", axes=concat, cost=free, quant=ELEMENTWISE_ALL),
-    *rows("Pad", cost=free, quant=_pad_role),
-    *rows("Pad", domain="com.microsoft", cost=free, quant=_pad_role),
-    *rows("ExpandDims", domain="com.microsoft", cost=free, quant=PASSTHROUGH),
-    *rows("Trilu", domain="com.microsoft", infer=like_input(0), cost=free, quant=PASSTHROUGH),
+    *rows("Pad", axes=pad, cost=free, quant=_pad_role),
+    *rows("Pad", axes=pad, domain="com.microsoft", cost=free, quant=_pad_role),
+    *rows(
+        "ExpandDims",
+        axes=stays("which axis is added is computed"),
+        domain="com.microsoft",
+        cost=free,
+        quant=PASSTHROUGH,
+    ),
+    *rows("Trilu", axes=trilu, domain="com.microsoft", infer=like_input(0), cost=free, quant=PASSTHROUGH),
 )

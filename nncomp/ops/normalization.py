@@ -5,9 +5,18 @@ from __future__ import annotations
 from nncomp.ir import Op
 from nncomp.ops.accessors import is_training_batchnorm
 from nncomp.ops.counting import NORMALIZE_STEPS, RMS_STEPS, SOFTMAX_STEPS, Counted, free, per_input, per_output, size
+from nncomp.ops.coupling import stays
 from nncomp.ops.inference import embedded, like_input, normalized_with_skip
+from nncomp.ops.labels.normalizing import (
+    group_normalization,
+    layer_normalization,
+    microsoft_group_norm,
+    over_axes,
+    skip_layer_normalization,
+    softmax,
+)
 from nncomp.ops.labels.pointwise import everywhere
-from nncomp.ops.labels.spatial import batch_normalization
+from nncomp.ops.labels.spatial import batch_normalization, instance_normalization
 from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, barrier, sensitive
 from nncomp.ops.semantics import OpSemantics, QuantRole, rows
 
@@ -41,26 +50,30 @@ def _lrn(op: Op) -> Counted:
 
 ROWS: tuple[OpSemantics, ...] = (
     *rows("BatchNormalization", axes=batch_normalization, cost=per_output(AFFINE_STEPS), quant=_batchnorm_role),
-    *rows(
-        "InstanceNormalization GroupNormalization LayerNormalization MeanVarianceNormalization",
-        cost=per_output(NORMALIZE_STEPS),
-        quant=_STATISTICS,
-    ),
+    *rows("InstanceNormalization", axes=instance_normalization, cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS),
+    *rows("GroupNormalization", axes=group_normalization, cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS),
+    *rows("LayerNormalization", axes=layer_normalization, cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS),
+    *rows("MeanVarianceNormalization", axes=over_axes, cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS),
     # SimplifiedLayerNormalization is ONNX Runtime's, though it stands in ONNX's own domain.
     *rows(
-        "RMSNormalization LpNormalization SimplifiedLayerNormalization", cost=per_output(RMS_STEPS), quant=_STATISTICS
+        "RMSNormalization SimplifiedLayerNormalization",
+        axes=layer_normalization,
+        cost=per_output(RMS_STEPS),
+        quant=_STATISTICS,
     ),
-    *rows("LRN", cost=_lrn, quant=sensitive("powers magnify rounding errors")),
-    *rows("Softmax LogSoftmax", cost=per_output(SOFTMAX_STEPS), quant=_SOFTMAX),
-    *rows("Hardmax", quant=sensitive("a rounding error may become a whole step")),
-    *rows("NegativeLogLikelihoodLoss", cost=per_input(), quant=_LOSS),
-    *rows("SoftmaxCrossEntropyLoss", cost=per_input(SOFTMAX_STEPS), quant=_LOSS),
+    *rows("LpNormalization", axes=over_axes, cost=per_output(RMS_STEPS), quant=_STATISTICS),
+    *rows("LRN", axes=over_axes, cost=_lrn, quant=sensitive("powers magnify rounding errors")),
+    *rows("Softmax LogSoftmax", axes=softmax, cost=per_output(SOFTMAX_STEPS), quant=_SOFTMAX),
+    *rows("Hardmax", axes=softmax, quant=sensitive("a rounding error may become a whole step")),
+    *rows("NegativeLogLikelihoodLoss", axes=stays("a loss is for training"), cost=per_input(), quant=_LOSS),
+    *rows("SoftmaxCrossEntropyLoss", axes=stays("a loss is for training"), cost=per_input(SOFTMAX_STEPS), quant=_LOSS),
     # Dropout drops at random where it can train: by default before opset 7 (``is_test``), by an input since 12.
     *rows("Dropout", until=6, axes=everywhere, cost=free, quant=PASSTHROUGH, foldable=False, deterministic=False),
     *rows("Dropout", since=7, until=11, axes=everywhere, cost=free, quant=PASSTHROUGH),
     *rows("Dropout", since=12, axes=everywhere, cost=free, quant=_dropout_role, foldable=False, deterministic=False),
     *rows(
         "SkipLayerNormalization",
+        axes=skip_layer_normalization,
         domain="com.microsoft",
         infer=normalized_with_skip,
         cost=per_output(NORMALIZE_STEPS + 1),
@@ -68,23 +81,41 @@ ROWS: tuple[OpSemantics, ...] = (
     ),
     *rows(
         "SkipSimplifiedLayerNormalization",
+        axes=skip_layer_normalization,
         domain="com.microsoft",
         infer=normalized_with_skip,
         cost=per_output(RMS_STEPS + 1),
         quant=_SKIP,
     ),
     *rows(
-        "GroupNorm", domain="com.microsoft", infer=like_input(0), cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS
+        "GroupNorm",
+        axes=microsoft_group_norm,
+        domain="com.microsoft",
+        infer=like_input(0),
+        cost=per_output(NORMALIZE_STEPS),
+        quant=_STATISTICS,
     ),
-    *rows("SkipGroupNorm", domain="com.microsoft", cost=per_output(NORMALIZE_STEPS + 1), quant=_STATISTICS),
+    *rows(
+        "SkipGroupNorm",
+        axes=stays(_STATISTICS.reason),
+        domain="com.microsoft",
+        cost=per_output(NORMALIZE_STEPS + 1),
+        quant=_STATISTICS,
+    ),
     *rows(
         "EmbedLayerNormalization",
+        axes=stays("sums embeddings and takes statistics over them"),
         domain="com.microsoft",
         infer=embedded,
         cost=per_output(NORMALIZE_STEPS + 2),
         quant=barrier("reads indices"),
     ),
     *rows(
-        "BiasSoftmax", domain="com.microsoft", infer=like_input(0), cost=per_output(SOFTMAX_STEPS + 1), quant=_SOFTMAX
+        "BiasSoftmax",
+        axes=stays("exponentials are summed over axes behind one that an attribute names"),
+        domain="com.microsoft",
+        infer=like_input(0),
+        cost=per_output(SOFTMAX_STEPS + 1),
+        quant=_SOFTMAX,
     ),
 )

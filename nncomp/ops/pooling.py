@@ -6,6 +6,8 @@ import math
 
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, per_input, size, unpriced
+from nncomp.ops.coupling import stays
+from nncomp.ops.labels.resampling import regions, unpool
 from nncomp.ops.labels.spatial import pool
 from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, sensitive
 from nncomp.ops.semantics import OpSemantics, Scaling, rows
@@ -26,8 +28,10 @@ ROWS: tuple[OpSemantics, ...] = (
     *rows("GlobalAveragePool", axes=pool, cost=per_input(), quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
     *rows("LpPool", axes=pool, cost=window_cost, quant=_POWERS),
     *rows("GlobalLpPool", axes=pool, cost=per_input(), quant=_POWERS),
-    *rows("MaxRoiPool", cost=unpriced, quant=PASSTHROUGH),
-    *rows("MaxUnpool", cost=per_input(), quant=PASSTHROUGH),
-    *rows("NhwcMaxPool", domain="com.microsoft", cost=window_cost, quant=PASSTHROUGH),
-    *rows("MaxpoolWithMask", domain="com.microsoft", cost=window_cost, quant=PASSTHROUGH),
+    *rows("MaxRoiPool", axes=regions, cost=unpriced, quant=PASSTHROUGH),
+    *rows("MaxUnpool", axes=unpool, cost=per_input(), quant=PASSTHROUGH),
+    *rows(
+        "NhwcMaxPool", axes=stays("keeps channels last"), domain="com.microsoft", cost=window_cost, quant=PASSTHROUGH
+    ),
+    *rows("MaxpoolWithMask", axes=pool, domain="com.microsoft", cost=window_cost, quant=PASSTHROUGH),
 )

@@ -9,6 +9,8 @@ import math
 
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, shape
+from nncomp.ops.coupling import stays
+from nncomp.ops.labels.recurrent import recurrent
 from nncomp.ops.nest_rules import recurrent_nests
 from nncomp.ops.roles import barrier, sensitive
 from nncomp.ops.semantics import CostRule, OpSemantics, rows
@@ -35,11 +37,12 @@ def recurrent_cost(steps: int) -> CostRule:
 _FEEDBACK = sensitive("its state carries rounding errors along the sequence")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("LSTM", cost=recurrent_cost(LSTM_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
-    *rows("GRU", cost=recurrent_cost(GRU_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
-    *rows("RNN", cost=recurrent_cost(RNN_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
+    *rows("LSTM", axes=recurrent(4), cost=recurrent_cost(LSTM_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
+    *rows("GRU", axes=recurrent(3), cost=recurrent_cost(GRU_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
+    *rows("RNN", axes=recurrent(1), cost=recurrent_cost(RNN_STEPS), quant=_FEEDBACK, nest=recurrent_nests),
     *rows(
         "DynamicQuantizeLSTM",
+        axes=stays("its weights are quantized in blocks"),
         domain="com.microsoft",
         cost=recurrent_cost(LSTM_STEPS),
         quant=barrier("already quantized", weight=1, bias=2),

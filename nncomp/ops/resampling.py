@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from nncomp.ir import Op
 from nncomp.ops.counting import Counted, per_input, shape, size, unpriced
+from nncomp.ops.coupling import stays
+from nncomp.ops.labels.resampling import columns_to_image, grid_sample, regions, resize
 from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, sensitive
 from nncomp.ops.semantics import OpSemantics, QuantRole, rows
 
@@ -49,12 +51,12 @@ def _roi_cost(op: Op) -> Counted:
 _COORDINATES = sensitive("coordinates need more than 8 bits")
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Resize", since=10, cost=_resize_cost, quant=_resize_role),
-    *rows("Upsample", until=9, cost=_resize_cost, quant=_resize_role),
-    *rows("GridSample", cost=_grid_cost, quant=_grid_role),
-    *rows("AffineGrid", quant=_COORDINATES),
-    *rows("RoiAlign", cost=_roi_cost, quant=ELEMENTWISE),
-    *rows("Col2Im", cost=per_input(), quant=ELEMENTWISE),
-    *rows("GridSample", domain="com.microsoft", cost=_grid_cost, quant=_grid_role),
-    *rows("CropAndResize", domain="com.microsoft", cost=unpriced, quant=ELEMENTWISE),
+    *rows("Resize", axes=resize, since=10, cost=_resize_cost, quant=_resize_role),
+    *rows("Upsample", axes=resize, until=9, cost=_resize_cost, quant=_resize_role),
+    *rows("GridSample", axes=grid_sample, cost=_grid_cost, quant=_grid_role),
+    *rows("AffineGrid", axes=stays("makes coordinates"), quant=_COORDINATES),
+    *rows("RoiAlign", axes=regions, cost=_roi_cost, quant=ELEMENTWISE),
+    *rows("Col2Im", axes=columns_to_image, cost=per_input(), quant=ELEMENTWISE),
+    *rows("GridSample", axes=grid_sample, domain="com.microsoft", cost=_grid_cost, quant=_grid_role),
+    *rows("CropAndResize", axes=regions, domain="com.microsoft", cost=unpriced, quant=ELEMENTWISE),
 )

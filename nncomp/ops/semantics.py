@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from nncomp.ir import Graph, Op, Type
-from nncomp.ops.coupling import Coupling
+from nncomp.ops.coupling import AxesRule
 from nncomp.ops.matrix import MatrixView
 from nncomp.ops.nests import NestRule
 
@@ -117,9 +117,6 @@ QuantRule: TypeAlias = Callable[[Op], QuantRole]
 
 MatrixRule: TypeAlias = Callable[[Op, Graph], MatrixView | None]
 """The op as a matrix times rows of its data; None where its weight is no constant."""
-
-AxesRule: TypeAlias = Callable[[Coupling], None]
-"""Tells which elements of the outputs come from which of the inputs, and which live and die together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,5 +2,6 @@
 
 from nncomp.testing.asserts import assert_same_function, assert_text
 from nncomp.testing.builders import feeds, graph
+from nncomp.testing.laws import LawReport, check_axes
 
-__all__ = ["assert_same_function", "assert_text", "feeds", "graph"]
+__all__ = ["LawReport", "assert_same_function", "assert_text", "check_axes", "feeds", "graph"]

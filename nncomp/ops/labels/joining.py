@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from nncomp.ops.coupling import Axis, Coupling, Pin, Unclear
+from nncomp.ops.coupling import Atoms, AxesRule, Axis, Coupling, Pin, Unclear
 
 
-def concat(c: Coupling) -> None:
-    """Labels one behind the other along one axis; the others are tied."""
-    operands = [c.axes(slot) for slot in range(len(c.op.inputs)) if c.has(slot)]
-    rank = len(operands[0])
-    along = c.op.attr("axis", 0) % rank
-    out: list[Axis] = list(operands[0])
-    for axes in operands[1:]:
-        for place in range(rank):
-            if place != along:
-                c.tie(out[place], axes[place])
-                out[place] = axes[place] if isinstance(axes[place], Pin) else out[place]
-    out[along] = joined(c, [axes[along] for axes in operands])
-    c.give(out)
+def concat_of(first: int = 0, step: int = 1) -> AxesRule:
+    """Return the rule: labels one behind the other along one axis, of every ``step``-th input; the others are tied."""
+
+    def rule(c: Coupling) -> None:
+        operands = [c.axes(slot) for slot in range(first, len(c.op.inputs), step) if c.has(slot)]
+        rank = len(operands[0])
+        along = c.op.attr("axis", 0) % rank
+        out: list[Axis] = list(operands[0])
+        for axes in operands[1:]:
+            for place in range(rank):
+                if place != along:
+                    c.tie(out[place], axes[place])
+                    out[place] = axes[place] if isinstance(axes[place], Pin) else out[place]
+        out[along] = joined(c, [axes[along] for axes in operands])
+        c.give(out)
+
+    return rule
+
+
+concat = concat_of()
 
 
 def joined(c: Coupling, parts: list[Axis]) -> Axis:
@@ -28,7 +35,7 @@ def joined(c: Coupling, parts: list[Axis]) -> Axis:
         sizes = [part.size for part in parts]
         known = [size for size in sizes if isinstance(size, int)]
         return c.pinned(sum(known) if len(known) == len(sizes) else None, "joined from parts that stay")
-    atoms = []
+    atoms: list[Atoms] = []
     for part in parts:
         if isinstance(part, Pin):
             if not isinstance(part.size, int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nncomp.ops.coupling import Coupling, Unclear
+from nncomp.ops.coupling import AxesRule, Coupling, Unclear
 
 
 def pointwise(c: Coupling) -> None:
@@ -16,8 +16,23 @@ def pointwise(c: Coupling) -> None:
             c.give(axes, slot)
 
 
+def pointwise_of(*data: int) -> AxesRule:
+    """Return :func:`pointwise` for the inputs ``data``; all others are parameters, and stay."""
+
+    def rule(c: Coupling) -> None:
+        c.give(c.broadcast([c.axes(slot) for slot in data], c.shape()))
+
+    return rule
+
+
 def unary(c: Coupling) -> None:
     """Y = f(x) at each element; other inputs are parameters (Clip's bounds), and stay."""
+    c.give(c.axes(0))
+
+
+def typed_like(c: Coupling) -> None:
+    """Y = x in the element type of the second input, which is not read."""
+    c.ignore(1)
     c.give(c.axes(0))
 
 

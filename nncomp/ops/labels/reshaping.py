@@ -7,7 +7,6 @@ when it turns out to be pinned, or when attention asks for whole heads.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ def reshape(c: Coupling) -> None:
 
 
 def reinterpreted(c: Coupling) -> None:
-    """Y = x in another shape that attributes or axes say (Flatten, Squeeze, Unsqueeze)."""
+    """Y = x in another shape that an attribute says (Flatten)."""
     c.give(reshaped(c, c.axes(0), c.shape()))
 
 
@@ -117,26 +116,28 @@ def _run(c: Coupling, axes: Axes, shape: Sequence[Dim], run: Run, place: str) ->
     free = [i for i, axis in enumerate(inputs) if isinstance(axis, np.ndarray)]
     if len(inputs) == len(run.outputs) == 1 and (run.known or isinstance(inputs[0], Pin)):
         return [inputs[0]]
-    if not run.known or not free:
+    option = next((axis.option for axis in inputs if isinstance(axis, Pin) and axis.option is not None), None)
+    copied = {i for i in free if c.is_copied(inputs[i])}
+    if not run.known or not free or (option is not None and len(copied) == len(free)):
+        reason = _MERGED if run.known else _UNALIGNED
         for axis in inputs:
-            c.pin(axis, _UNALIGNED)
-        return [_passed_on(inputs, shape[o]) or c.pinned(shape[o], _UNALIGNED) for o in run.outputs]
+            c.pin(axis, reason)
+        return [c.pinned(shape[o], reason, option if shape[o] != 1 else None) for o in run.outputs]
     sizes = [int(axis.size or 0) for axis in inputs]
     target = [int(shape[o] or 0) for o in run.outputs]
-    candidates = _candidates(inputs, free, sizes, target)
+    candidates = {one.name: one for one in _candidates(inputs, free, sizes, target, copied)}
     key = f"{place}{run.outputs.start}"
     if not candidates:
         for axis in inputs:
             c.pin(axis, "no axis of the new shape keeps its elements apart")
         return [c.pinned(size, "no axis of the new shape keeps its elements apart") for size in target]
-    chosen = c.choose(key, [candidate.labels for candidate in candidates])
-    taken = candidates[chosen]
+    taken = candidates[c.choose(key, {name: candidate.labels for name, candidate in candidates.items()})]
     for i in free:
         if i != taken.source:
             c.pin(inputs[i], _MERGED)
     if taken.ties is not None:
         c.tie(*taken.ties)
-    options = {candidate.result: number for number, candidate in reversed(list(enumerate(candidates)))}
+    options = {candidate.result: name for name, candidate in reversed(candidates.items())}
     return [
         taken.labels
         if o == taken.result
@@ -156,9 +157,15 @@ class _Candidate:
     ties: tuple[Atoms, Atoms] | None
     apart: int
 
+    @property
+    def name(self) -> str:
+        return f"{self.source} to {self.result}"
 
-def _candidates(inputs: Sequence[Axis], free: Sequence[int], sizes: list[int], target: list[int]) -> list[_Candidate]:
-    """Return (input axis, output axis) pairs that leave at least two atoms apart, the finest first."""
+
+def _candidates(
+    inputs: Sequence[Axis], free: Sequence[int], sizes: list[int], target: list[int], copied: set[int]
+) -> list[_Candidate]:
+    """Return (input axis, output axis) pairs that leave at least two atoms apart: no copies, then the finest, first."""
     found = []
     for i in free:
         atoms = inputs[i]
@@ -174,7 +181,7 @@ def _candidates(inputs: Sequence[Axis], free: Sequence[int], sizes: list[int], t
                 heads = np.ascontiguousarray(rows[:, 0])
                 ties = None if rows.shape[1] == 1 else _ties(heads, rows)
                 found.append(_Candidate(i, o, heads, ties, apart))
-    return sorted(found, key=lambda one: -one.apart)
+    return sorted(found, key=lambda one: (one.source in copied, -one.apart))
 
 
 def _ties(heads: Atoms, rows: Atoms) -> tuple[Atoms, Atoms]:
@@ -199,16 +206,3 @@ def _apart(rows: Atoms) -> int:
         codes.reshape(-1) + count,
     )
     return len(np.unique(parts[:count]))
-
-
-def _passed_on(inputs: Sequence[Axis], size: Dim) -> Pin | None:
-    """Return the pin of an input axis of that size, so that a choice that made it can still be found."""
-    return next(
-        (axis for axis in inputs if isinstance(axis, Pin) and axis.size == size and axis.option is not None), None
-    )
-
-
-def total(sizes: Sequence[Dim]) -> int | None:
-    """Return the product of sizes, None when one is not known."""
-    numbers = [size for size in sizes if isinstance(size, int)]
-    return math.prod(numbers) if len(numbers) == len(sizes) else None
