@@ -61,13 +61,12 @@ def pinned_dimensions(walk: Walk, numbers: Atoms) -> tuple[PinnedDimension, ...]
                 groups.setdefault(frozenset(stuck), []).append((value, place))
     found = []
     for parts, places in groups.items():
-        first = next(((value, place) for value, place in places if not is_constant(value)), None)
+        first = next(((value, place) for value, place in places if not is_constant(value)), places[0])
         constants = tuple(dict.fromkeys(value for value, _ in places if is_constant(value)))
-        if first is None or not constants:
-            continue  # kernels, operands that carry sizes, what an op repeats: nobody expects these to go
         whys = {pair: why for part in sorted(parts) for pair, why in reasons.get(part, {}).items()}
-        name = f"{first[0].name}[{first[1]}]"
-        found.append(PinnedDimension(name, len(parts), constants, tuple(whys.values())[:_REASONS]))
+        if constants and not all(why.minor for why in whys.values()):
+            name = f"{first[0].name}[{first[1]}]"
+            found.append(PinnedDimension(name, len(parts), constants, tuple(whys.values())[:_REASONS]))
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ that are fixed is as good as a constant.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nncomp.ir import Graph, Op, Value
+from nncomp.ir import Dim, Graph, Op, Value
 from nncomp.ops.accessors import squeeze_axes
 
 _MOST: Final = 1024
@@ -24,7 +25,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A small tensor; where ``known`` is False, ``data`` holds a zero that means nothing."""
+    """A small tensor; where ``known`` is False, ``data`` holds a symbol's :func:`code`, or nothing of meaning."""
 
     data: Array
     known: npt.NDArray[np.bool_]
@@ -33,6 +34,11 @@ class Numbers:
     def complete(self) -> bool:
         """True when every element is known."""
         return bool(self.known.all())
+
+
+def code(dim: Dim) -> int:
+    """Return a number that stands for a symbolic dimension while it is moved about; 0 for one without a name."""
+    return -(2**40) - zlib.crc32(dim.encode()) if isinstance(dim, str) else 0
 
 
 def follow(graph: Graph, op: Op, found: Mapping[Value, Numbers]) -> Numbers | None:
@@ -48,7 +54,9 @@ def follow(graph: Graph, op: Op, found: Mapping[Value, Numbers]) -> Numbers | No
         result = _evaluated(op, graph, given)
     except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError):
         return None  # the op contradicts itself; whoever runs it says so
-    return None if result is None or result.data.size > _MOST or not result.known.any() else result
+    return (
+        None if result is None or result.data.size > _MOST or not (result.known | (result.data != 0)).any() else result
+    )
 
 
 def _given(graph: Graph, value: Value | None, found: Mapping[Value, Numbers]) -> Numbers | None:
@@ -78,7 +86,7 @@ def _shape(op: Op) -> Numbers | None:
     if dims is None:
         return None
     dims = dims[op.attr("start", 0) : op.attr("end", len(dims))]
-    sizes = [dim if isinstance(dim, int) else 0 for dim in dims]
+    sizes = [dim if isinstance(dim, int) else code(dim) for dim in dims]
     return Numbers(np.array(sizes, np.int64), np.array([isinstance(dim, int) for dim in dims], bool))
 
 

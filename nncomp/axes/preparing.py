@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nncomp.axes.model import is_constant
-from nncomp.axes.numbers import Numbers
+from nncomp.axes.numbers import Numbers, code
 from nncomp.infer import merged_type, op_types
 from nncomp.ir import Dim, Graph, Op, TensorType, Value, tensor
 
@@ -65,15 +65,19 @@ def _refined(op: Op, numbers: Mapping[Value, Numbers]) -> TensorType | None:
     if len(old) != len(told):
         return None
     shape = tuple(
-        new if not isinstance(dim, int) and isinstance(new, int) else dim for dim, new in zip(old, told, strict=True)
+        new if not isinstance(dim, int) and new is not None else dim for dim, new in zip(old, told, strict=True)
     )
     return replace(type_, shape=shape) if shape != type_.shape else None
 
 
 def _told(op: Op, target: Numbers) -> tuple[Dim, ...] | None:
     data = op.input(0)
-    sizes: list[Dim] = [int(number) if known else None for number, known in zip(target.data, target.known, strict=True)]
     before = None if data is None else data.shape
+    symbols = {code(dim): dim for dim in before or () if isinstance(dim, str)}
+    sizes: list[Dim] = [
+        int(number) if known else symbols.get(int(number))
+        for number, known in zip(target.data, target.known, strict=True)
+    ]
     if op.kind == "ConstantOfShape":
         return tuple(sizes)
     if before is None:
@@ -84,13 +88,22 @@ def _told(op: Op, target: Numbers) -> tuple[Dim, ...] | None:
         return tuple(_wider(one, other) for one, other in zip(padded, [*front, *sizes], strict=True))
     if not op.attr("allowzero", 0):
         sizes = [before[place] if size == 0 and place < len(before) else size for place, size in enumerate(sizes)]
-    rest = [size for size in sizes if size != -1]
-    if len(rest) < len(sizes):
-        total = _product(before)
-        known = _product(rest)
-        left = total // known if total is not None and known else None
+    if -1 in sizes:
+        left = _left(before, [size for size in sizes if size != -1])
         sizes = [left if size == -1 else size for size in sizes]
     return tuple(sizes)
+
+
+def _left(whole: Sequence[Dim], taken: Sequence[Dim]) -> int | None:
+    """Return how many elements are left for one axis when ``taken`` are those of the others."""
+    rest = list(whole)
+    for size in taken:
+        if isinstance(size, str) and size in rest:
+            rest.remove(size)
+        elif not isinstance(size, int):
+            return None
+    total, known = _product(rest), _product([size for size in taken if isinstance(size, int)])
+    return total // known if total is not None and known else None
 
 
 def _wider(one: Dim, other: Dim) -> Dim:
@@ -99,6 +112,6 @@ def _wider(one: Dim, other: Dim) -> Dim:
     return other if isinstance(other, int) and other > 1 else (one if other == 1 else None)
 
 
-def _product(sizes: tuple[Dim, ...] | list[Dim]) -> int | None:
+def _product(sizes: Sequence[Dim]) -> int | None:
     numbers = [size for size in sizes if isinstance(size, int)]
     return math.prod(numbers) if len(numbers) == len(sizes) else None

@@ -76,7 +76,7 @@ class Walk:
             return
         for slot, value in enumerate(op.inputs):
             if value is not None and slot not in coupling.read:
-                self._pin(value, Pin("it is read as a parameter", None, op, f"input {slot}"))
+                self._pin(value, Pin("it is read as a parameter", None, op, f"input {slot}", minor=True))
         for slot, output in enumerate(op.outputs):
             axes = coupling.given.get(slot)
             self._set(graph, output, _pinned(output, "not followed", op) if axes is None else axes)
@@ -122,7 +122,7 @@ class Walk:
     def _pin(self, value: Value, why: Pin) -> None:
         for place, axis in enumerate(self.labels.get(value, ())):
             words = f"{why.place} axis {place}".strip() if why.op is not None else f"{value.name} axis {place}"
-            self.ledger.pin(axis, Pin(why.reason, axis.size, why.op, words))
+            self.ledger.pin(axis, Pin(why.reason, axis.size, why.op, words, minor=why.minor))
 
     def _set(self, graph: Graph, value: Value, axes: Axes | None) -> None:
         if axes is not None and value.name:

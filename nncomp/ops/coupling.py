@@ -41,6 +41,7 @@ class Pin:
         op: who pinned it, None for the graph itself.
         place: which axis of which operand of ``op``, in words.
         option: the choice, and the candidate in it, that would have left this axis free.
+        minor: nobody would expect the elements of a constant to go for this alone (a kernel's window, a shape).
     """
 
     reason: str
@@ -48,6 +49,7 @@ class Pin:
     op: Op | None = None
     place: str = ""
     option: tuple[ChoiceKey, str] | None = None
+    minor: bool = False
 
 
 Axis: TypeAlias = "Atoms | Pin"
@@ -258,11 +260,11 @@ class Coupling:
         if array.size > 1:
             self._ledger.ties.append((np.broadcast_to(array[:1], array[1:].shape), array[1:]))
 
-    def pin(self, axis: Axis, reason: str, place: str = "") -> Pin:
+    def pin(self, axis: Axis, reason: str, place: str = "", *, minor: bool = False) -> Pin:
         """Say that the elements of an axis stay; return the axis as it goes on."""
         if isinstance(axis, Pin):
             return axis
-        found = Pin(reason, axis.size, self.op, place)
+        found = Pin(reason, axis.size, self.op, place, minor=minor)
         self._ledger.pin(axis, found)
         return found
 

@@ -174,7 +174,8 @@ def _tie_vector(c: Coupling, channels: Axis, axes: Axes) -> None:
 
 
 def _pin_window(c: Coupling, axes: Sequence[Axis]) -> None:
-    _pin(c, axes, _WINDOW)
+    for axis in axes:
+        c.pin(axis, _WINDOW, minor=True)
 
 
 def _pin(c: Coupling, axes: Sequence[Axis], reason: str) -> None:
