@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nncomp.ir import Graph, Op, Value
+from nncomp_lowrank.lowering import stand_in
 from nncomp_lowrank.svd import Array
 
 
@@ -102,8 +103,7 @@ def write_contractions(
     value = writer.biased(value)
     if op.output.type is not None:
         graph.set_type(value, op.output.type)
-    graph.replace_uses(op.output, value)
-    graph.remove_unused([op.output])
+    stand_in(graph, op, value)
 
 
 class _Writer:

@@ -21,7 +21,7 @@ from nncomp_lowrank.options import Option, options_of
 from nncomp_lowrank.planning import Plan, plan_counted, plan_timed
 from nncomp_lowrank.pricing import Pricer
 from nncomp_lowrank.results import layer_facts, summary
-from nncomp_lowrank.rewriting import FitSettings, Rewriter
+from nncomp_lowrank.rewriting import FitSettings, Rewriter, can_be_walked
 from nncomp_lowrank.statistics import input_moments, input_shapes, model_error, sensitivities
 from nncomp_lowrank.svd import Array
 from nncomp_lowrank.timing import Stopwatch
@@ -81,15 +81,18 @@ class Decompose(Pass):
             ctx.note("declined", self.name, node=op.label, reason=reason)
         if not layers:
             raise _nothing(unfit)
-        plan, minds, grams = self._planned(graph, layers, forms, ctx)
+        seen = self._moments(graph, layers, ctx)
+        grams = {layer: seen[layer] if layer in seen else _unit(layer) for layer in layers}
+        plan, minds = self._planned(graph, list(unfit), forms, grams, ctx)
         for layer, reason in plan.left.items():
             ctx.note("declined", self.name, node=layer.name, reason=reason)
         if not plan.chosen:
             raise _nothing({layer.op: reason for layer, reason in plan.left.items()})
-        before, sequential = graph.clone(), self.data_aware and self.sequential
-        settings = FitSettings(self.samples, self.positions, self.sweeps, sequential and ctx.data is not None)
+        before = graph.clone()
+        settings = FitSettings(self.samples, self.positions, self.sweeps)
         facts = {layer: layer_facts(layer, one, plan, grams[layer]) for layer, one in plan.chosen.items()}
-        errors = Rewriter(graph, ctx, settings, grams).run(layers, plan.chosen)
+        walked = [layer for layer in layers if layer in seen and can_be_walked(layer)] if self.sequential else []
+        errors = Rewriter(graph, ctx, settings, grams).run(walked, plan.chosen)
         for layer, one in plan.chosen.items():
             ctx.note("fired", f"{self.name}: {one.form.name}", node=layer.name)
         ctx.results[self.name] = summary(
@@ -100,14 +103,22 @@ class Decompose(Pass):
             self._end_to_end(before, graph, ctx),
         )
 
+    def _moments(self, graph: Graph, layers: Sequence[Layer], ctx: Context) -> dict[Layer, Array]:
+        if not self.data_aware:
+            return {}
+        return input_moments(graph, layers, ctx, samples=self.samples, positions=self.positions)
+
     def _planned(
-        self, graph: Graph, layers: Sequence[Layer], forms: Sequence[Form], ctx: Context
-    ) -> tuple[Plan, dict[Layer, float], dict[Layer, Array]]:
+        self,
+        graph: Graph,
+        unfit: Sequence[Op],
+        forms: Sequence[Form],
+        grams: Mapping[Layer, Array],
+        ctx: Context,
+    ) -> tuple[Plan, dict[Layer, float]]:
+        layers = list(grams)
         feeds = next(iter(ctx.data), None) if ctx.data is not None else None
         pricer = Pricer(ctx.ops, input_shapes(graph, layers, feeds))
-        settings = {"samples": self.samples, "positions": self.positions}
-        seen = input_moments(graph, layers, ctx, **settings) if self.data_aware else {}
-        grams = {layer: seen[layer] if layer in seen else _unit(layer) for layer in layers}
         step = self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
         cost = "params" if self.params is not None else "macs"
         offered = {}
@@ -120,16 +131,17 @@ class Decompose(Pass):
             if stopwatch is None:
                 raise UnsupportedError("decompose.latency: nothing here can be timed", code="NNC-T002")
             whole = stopwatch.network(graph)
-            return plan_timed(offered, minds, stopwatch, share=self.latency, network_us=whole), minds, grams
+            return plan_timed(offered, minds, stopwatch, share=self.latency, network_us=whole), minds
         timed = stopwatch if self.only_faster else None
         if self.macs is None and self.params is None:
             plan = plan_by_noise(offered, timed)
         else:
             share = self.macs if self.macs is not None else self.params or 1.0
-            plan = plan_counted(offered, minds, pricer, cost=cost, share=share, stopwatch=timed)
+            fixed = sum(getattr(one, cost) for op in unfit if (one := ctx.ops.cost(op, graph)) is not None)
+            plan = plan_counted(offered, minds, pricer, cost=cost, share=share, fixed=fixed, stopwatch=timed)
         if timed is not None:
             plan.network_us = timed.network(graph)
-        return plan, minds, grams
+        return plan, minds
 
     def _end_to_end(self, before: Graph, after: Graph, ctx: Context) -> float | None:
         """Return the relative squared error of the model's outputs on a few samples, None without data."""
@@ -169,6 +181,9 @@ class Decompose(Pass):
 
 
 def _unit(layer: Layer) -> Array:
+    """Return the moments of inputs of which nothing is known; of matrix products, which may be large, the diagonal."""
+    if not layer.kernel:
+        return np.ones((layer.groups, layer.view.columns))
     return np.broadcast_to(np.eye(layer.view.columns), (layer.groups, layer.view.columns, layer.view.columns))
 
 

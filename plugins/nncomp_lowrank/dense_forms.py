@@ -37,7 +37,6 @@ class NetworkForm(Form):
     """A matrix as a network of small tensors."""
 
     orders: ClassVar[tuple[int, ...]]
-    sweeps_to_judge: ClassVar[int] = 1
 
     @abstractmethod
     def letters(self, order: int) -> list[str]:
@@ -62,10 +61,6 @@ class NetworkForm(Form):
             if min(*near_square_modes(shape[0], ranks[0]), *near_square_modes(shape[1], ranks[0])) > 1
             and sum(map(math.prod, self.shapes(shape, ranks))) < math.prod(shape) / 2
         ]
-
-    def shapes(self, shape: tuple[int, ...], ranks: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """See :class:`Form`; bonds wider than they can be are cut where the factors are made."""
-        return [array.shape for array in self.start(np.zeros(shape), ranks)]
 
     def fitted(self, weight: Array, ranks: tuple[int, ...], gram: Array, *, sweeps: int) -> list[Array]:
         """See :class:`Form`."""
@@ -126,6 +121,17 @@ class TrainOfMatrices(NetworkForm):
         cores = tt_matrix(weight, modes[0], modes[1], [bond] * (order - 1))
         return [cores[-1][..., 0], *(core for core in cores[-2:0:-1]), cores[0][0]]
 
+    def shapes(self, shape: tuple[int, ...], ranks: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """See :class:`~nncomp_lowrank.forms.Form`."""
+        order, bond = ranks
+        pairs = list(zip(*(near_square_modes(size, order) for size in shape), strict=True))
+        left, bonds = 1, []
+        for k, pair in enumerate(pairs[:-1]):
+            left = min(bond, left * math.prod(pair), math.prod(map(math.prod, pairs[k + 1 :])))
+            bonds.append(left)
+        found = [(*bonds[k - 1 : k], *pairs[k], *bonds[k : k + 1]) for k in range(order)]
+        return found[::-1]
+
 
 class TreeOfMatrices(NetworkForm):
     """Hierarchical Tucker: two leaves and what joins them, or four leaves and three joints."""
@@ -147,6 +153,16 @@ class TreeOfMatrices(NetworkForm):
         if order == 2:
             return [*leaves, joints[0][..., 0]]
         return [leaves[0], leaves[1], joints[0], leaves[2], leaves[3], joints[1], joints[2][..., 0]]
+
+    def shapes(self, shape: tuple[int, ...], ranks: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """See :class:`~nncomp_lowrank.forms.Form`."""
+        order, bond = ranks
+        pairs = list(zip(*(near_square_modes(size, order) for size in shape), strict=True))
+        leaves = [(*pair, min(bond, math.prod(pair))) for pair in pairs]
+        if order == 2:
+            return [*leaves, (leaves[0][2], leaves[1][2])]
+        joints = [(a, b, min(bond, a * b)) for a, b in ((leaves[k][2], leaves[k + 1][2]) for k in (0, 2))]
+        return [*leaves[:2], joints[0], *leaves[2:], joints[1], (joints[0][2], joints[1][2])]
 
 
 def _evenly(factors: Sequence[Array]) -> list[Array]:

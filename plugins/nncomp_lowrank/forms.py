@@ -17,7 +17,7 @@ import numpy as np
 from nncomp.ir import Graph, Op, Value
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.lowering import Floats, Stage, balanced, stage_weight, write_chain
-from nncomp_lowrank.network import fitted, output_error, product, regression
+from nncomp_lowrank.network import fitted, output_error, product, regression, weighted
 from nncomp_lowrank.svd import Array, column_signs, square_root
 
 SPATIAL: Final = "hwd"
@@ -57,7 +57,7 @@ class Form(ABC):
         Args:
             weight: (O, I, kernel...), of one group.
             ranks: From :meth:`ranks`.
-            gram: (K, K), second moments of what the weight multiplies.
+            gram: Second moments of what the weight multiplies, (K, K), or (K,) for a diagonal where there is no kernel.
             sweeps: Rounds of improvement over all factors.
         """
 
@@ -158,13 +158,13 @@ class Svd(ChainForm):
     def errors(self, weight: Array, ranks: Sequence[tuple[int, ...]], gram: Array) -> list[float]:
         """See :class:`Form`: the eigenvalues of T C T^T that are left out."""
         rows = weight.reshape(weight.shape[0], -1)
-        values = np.linalg.eigvalsh(rows @ gram @ rows.T)
+        values = np.linalg.eigvalsh(weighted(rows, gram) @ rows.T)
         return [max(float(values[: len(values) - r].sum()), 0.0) for (r,) in ranks]
 
     def start(self, weight: Array, ranks: tuple[int, ...], gram: Array) -> list[Array]:
         """See :class:`Form`: U has the leading eigenvectors of T C T^T, V = U^T T."""
         rows = weight.reshape(weight.shape[0], -1)
-        u = leading(rows @ gram @ rows.T, ranks[0])
+        u = leading(weighted(rows, gram) @ rows.T, ranks[0])
         return [u, (u.T @ rows).reshape(-1, *weight.shape[1:])]
 
     def stages(self, spatial: int) -> list[Stage]:

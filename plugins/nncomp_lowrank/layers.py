@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -102,16 +103,27 @@ def find_layers(graph: Graph, ops: OpTable, skip: Iterable[Op] = ()) -> tuple[li
     return found, left
 
 
+_ATTRIBUTES: Final = {
+    "Conv": {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"},
+    "Gemm": {"alpha", "beta", "transA", "transB"},
+    "MatMul": set[str](),
+}
+"""What the ops that replace a layer know how to share among them."""
+
+
 def _unfit(graph: Graph, op: Op, view: MatrixView, tensor: Tensor | None) -> str:
     """Return why an op cannot be decomposed, "" if it can."""
     data = op.input(view.data)
-    if op.domain or op.kind not in ("Conv", "Gemm", "MatMul"):
+    if op.domain or op.kind not in _ATTRIBUTES:
         return f"{op.kind} is not decomposed"
+    unknown = sorted(set(op.attrs) - _ATTRIBUTES[op.kind])
+    if unknown:
+        return f"its attribute {unknown[0]!r} is not known"
     if view.weight != 1:
         return "its weight is the left operand"
     if view.groups > 1 and op.kind != "Conv":
         return "it has a weight for each sample of a batch"
-    if tensor is None or tensor.dtype != DataType.FLOAT or len(tensor.shape) < 2:
+    if tensor is None or tensor.dtype != DataType.FLOAT or (op.kind != "Conv" and len(tensor.shape) != 2):
         return "its weight is no float32 matrix"
     geometry = conv_geometry(op)
     if geometry is not None and geometry.is_depthwise:

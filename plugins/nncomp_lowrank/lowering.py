@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.svd import Array
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+
+GEMM_WITHOUT_BIAS: Final = 11
+"""First opset whose Gemm may leave its bias out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +83,25 @@ def write_chain(graph: Graph, op: Op, layer: Layer, weights: Sequence[Value], st
     value = op.inputs[0]
     assert value is not None
     base = op.name or op.output.name
+    no_bias = None
+    if op.kind == "Gemm" and graph.opsets.get("", GEMM_WITHOUT_BIAS) < GEMM_WITHOUT_BIAS:
+        no_bias = graph.add_constant(f"{base}.zero", np.zeros(1, np.float32))
     for at in reversed(range(len(stages))):
         first, last = at == len(stages) - 1, at == 0
-        inputs = [value, weights[at], op.input(2) if last else None]
+        inputs = [value, weights[at], op.input(2) if last else no_bias]
         attrs = _conv_attrs(op, layer, stages[at], weights[at]) if layer.kernel else _product_attrs(op, first, last)
         name = f"{base}.{stages[at].suffix}"
         value = graph.add_op(op.kind, inputs, [(name, op.output.type if last else None)], attrs=attrs, name=name).output
+    stand_in(graph, op, value)
+
+
+def stand_in(graph: Graph, op: Op, value: Value) -> None:
+    """Let ``value`` be what ``op`` gave, under its name, and remove ``op``."""
+    name = op.output.name
     graph.replace_uses(op.output, value)
     graph.remove_unused([op.output])
+    if not graph.has_name(name):
+        graph.rename(value, name)
 
 
 def _conv_attrs(op: Op, layer: Layer, stage: Stage, weight: Value) -> Mapping[str, object]:

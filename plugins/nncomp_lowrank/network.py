@@ -39,7 +39,12 @@ def _path(spec: str, shapes: tuple[tuple[int, ...], ...]) -> Any:
 def output_error(difference: Array, gram: Array) -> float:
     """Return tr(D C D^T) for a weight difference of shape (O, K), or (O, ...) of K elements in all."""
     rows = difference.reshape(difference.shape[0], -1)
-    return max(float(((rows @ gram) * rows).sum()), 0.0)
+    return max(float((weighted(rows, gram) * rows).sum()), 0.0)
+
+
+def weighted(rows: Array, gram: Array) -> Array:
+    """Return rows C, (O, K); second moments of shape (K,) are a diagonal."""
+    return rows * gram if gram.ndim == 1 else rows @ gram
 
 
 def fitted(
@@ -58,7 +63,7 @@ def fitted(
         spec: Einsum of the factors to the shape of ``target``.
         factors: Where to start.
         target: The weight wanted, (O..., K...).
-        gram: (K, K), second moments of the inputs, K all axes of ``target`` behind the outputs'.
+        gram: Second moments of the inputs, (K, K), or (K,) for a diagonal; K is all of ``target`` behind the outputs.
         sweeps: Rounds over all factors; 0 solves for the first one only.
         steps: Conjugate-gradient steps a factor and round.
         outputs: How many leading axes of ``target`` are outputs. The first factor is solved for exactly only when it
@@ -66,7 +71,7 @@ def fitted(
     """
     found = list(factors)
     wanted = target.reshape(-1, gram.shape[0])
-    image = wanted @ gram
+    image = weighted(wanted, gram)
     exact = outputs == 1
     if exact:
         found[0] = _solved_first(spec, found, image, gram)
@@ -88,7 +93,7 @@ def _solved_first(spec: str, factors: Sequence[Array], image: Array, gram: Array
 
 def regression(basis: Array, image: Array, gram: Array) -> Array:
     """Return F (O, r) with the least output error of F B for a basis B (r, K); ``image`` is T C, (O, K)."""
-    inner = basis @ gram @ basis.T
+    inner = weighted(basis, gram) @ basis.T
     inner[np.diag_indices_from(inner)] += _RIDGE * float(np.trace(inner)) / len(inner) + _TINY
     try:
         return np.asarray(np.linalg.solve(inner, basis @ image.T).T)
@@ -112,7 +117,7 @@ def _descended(spec: str, factors: Sequence[Array], index: int, image: Array, gr
         return product(back, [rows.reshape(shape), *others]) * scale
 
     start = factors[index]
-    residual = gradient(image.reshape(-1, columns) - weight(start) @ gram)
+    residual = gradient(image.reshape(-1, columns) - weighted(weight(start), gram))
     direction, change = residual, np.zeros_like(start)
     size = float(np.square(residual).sum())
     first = size
@@ -120,7 +125,7 @@ def _descended(spec: str, factors: Sequence[Array], index: int, image: Array, gr
         if size <= 1e-16 * first or size <= _TINY:
             break
         rows = weight(direction * scale)
-        image_rows = rows @ gram
+        image_rows = weighted(rows, gram)
         curvature = float((rows * image_rows).sum())
         if curvature <= _TINY:
             break
@@ -135,6 +140,7 @@ def _descended(spec: str, factors: Sequence[Array], index: int, image: Array, gr
 def _curvature(back: str, others: Sequence[Array], gram: Array, shape: tuple[int, ...]) -> Array:
     """Return about the diagonal of the normal equations, L^T diag(C) L, squares for signs: it evens the steps out."""
     squares = [np.square(factor) for factor in others]
-    diagonal = np.broadcast_to(np.diagonal(gram), (math.prod(shape) // len(gram), len(gram))).reshape(shape)
+    own = gram if gram.ndim == 1 else np.diagonal(gram)
+    diagonal = np.broadcast_to(own, (math.prod(shape) // len(gram), len(gram))).reshape(shape)
     found = product(back, [diagonal, *squares])
     return np.asarray(np.maximum(found, 1e-9 * float(found.max(initial=0.0))))

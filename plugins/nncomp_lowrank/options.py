@@ -9,7 +9,7 @@ import numpy as np
 
 from nncomp_lowrank.forms import Form
 from nncomp_lowrank.layers import Layer
-from nncomp_lowrank.network import output_error
+from nncomp_lowrank.network import output_error, weighted
 from nncomp_lowrank.pricing import Price, Pricer
 from nncomp_lowrank.svd import Array
 
@@ -44,7 +44,7 @@ def options_of(
     Args:
         layer: The layer.
         forms: Forms to try.
-        gram: Second moments of its inputs, (G, K, K).
+        gram: Second moments of its inputs, (G, K, K), or (G, K) for a diagonal.
         pricer: Knows prices.
         step: Ranks, of all groups together, are multiples of it.
         cost: What must be less: ``macs`` or ``params``.
@@ -73,7 +73,7 @@ def options_of(
 def spectrum(layer: Layer, gram: Array) -> list[float]:
     """Return the singular values of the layer's output relative to their norm, falling; of groups, the first's."""
     rows = layer.tensor()[0].reshape(layer.shape[0], -1)
-    values = np.sqrt(np.maximum(np.linalg.eigvalsh(rows @ gram[0] @ rows.T)[::-1], 0.0))
+    values = np.sqrt(np.maximum(np.linalg.eigvalsh(weighted(rows, gram[0]) @ rows.T)[::-1], 0.0))
     norm = float(np.linalg.norm(values)) or 1.0
     return [float(f"{value / norm:.4g}") for value in values]
 

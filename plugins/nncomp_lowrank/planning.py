@@ -51,6 +51,7 @@ def plan_counted(
     *,
     cost: str,
     share: float,
+    fixed: float,
     stopwatch: Stopwatch | None,
 ) -> Plan:
     """Meet a budget of MACs or parameters; a choice that turns out not to be faster is taken back, and others made.
@@ -60,7 +61,8 @@ def plan_counted(
         minds: Weight of each layer's error.
         pricer: Knows the layers' own prices.
         cost: ``macs`` or ``params``.
-        share: Of the layers' costs, to keep.
+        share: Of the layers' costs, to keep, that of those that cannot be decomposed included.
+        fixed: What these cost.
         stopwatch: None takes the counts for the time.
 
     Raises:
@@ -69,14 +71,14 @@ def plan_counted(
     left: dict[Layer, str] = {layer: "no rank makes it cheaper" for layer, found in options.items() if not found}
     open_to = {layer: list(found) for layer, found in options.items()}
     dense = {layer: float(getattr(pricer.dense(layer), cost)) for layer in options}
-    total = sum(dense.values())
+    total = sum(dense.values()) + fixed
     while True:
         offers = [
             [Offer(dense[layer], 0.0)]
             + [Offer(float(getattr(one.price, cost)), minds[layer] * one.error) for one in found]
             for layer, found in open_to.items()
         ]
-        taken = allocate(offers, share * total)
+        taken = allocate(offers, share * total - fixed)
         chosen = {
             layer: found[index - 1] for (layer, found), index in zip(open_to.items(), taken, strict=True) if index
         }
@@ -90,7 +92,7 @@ def plan_counted(
                 f"measured no faster: {timing.dense_us:.0f} us as it is, {timing.form_us:.0f} us as "
                 f"{chosen[layer].form.name} of rank {_ranks(chosen[layer])}"
             )
-    reached = sum(offers[k][index].cost for k, index in enumerate(taken)) / max(total, 1e-300)
+    reached = (fixed + sum(offers[k][index].cost for k, index in enumerate(taken))) / max(total, 1e-300)
     if reached > share + 1e-9:
         raise _out_of_reach(cost, share, reached, left)
     for layer in options:

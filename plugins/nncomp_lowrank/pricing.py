@@ -77,9 +77,9 @@ def layer_alone(
     graph = Graph("layer")
     graph.set_info(opsets=layer.home.opsets, ir_version=layer.home.info.ir_version)
     x = graph.add_input("x", TensorType(DataType.FLOAT, data))
-    array = layer.weight.const
-    assert array is not None
-    weight = graph.add_constant("w", _random(rng, array.shape))
+    tensor = layer.home.constant(layer.weight)
+    assert tensor is not None
+    weight = graph.add_constant("w", _random(rng, tensor.shape))
     bias = site.input(2) if site.kind in ("Conv", "Gemm") else None
     operands = [x, weight, graph.add_constant("b", _random(rng, (layer.groups * layer.shape[0],)))][: 3 if bias else 2]
     op = graph.add_op(site.kind, operands, ["y"], attrs=site.attrs, name="layer")

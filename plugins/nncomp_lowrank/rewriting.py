@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nncomp.ir import Graph
+from nncomp.ops import layer_bias, set_layer_bias
 from nncomp.passes import Context
-from nncomp.statistics import LayerWalk, Moments, Threads
-from nncomp_lowrank.biases import bias_of, current, shift
+from nncomp.statistics import LayerWalk, Moments, Threads, residual_aims
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.network import output_error
 from nncomp_lowrank.options import Option
@@ -26,13 +26,11 @@ class FitSettings:
     Attributes:
         samples, positions: Of calibration, to look at.
         sweeps: Rounds of improvement.
-        sequential: Look at the inputs that replaced layers give.
     """
 
     samples: int
     positions: int
     sweeps: int
-    sequential: bool
 
 
 class Rewriter:
@@ -49,30 +47,33 @@ class Rewriter:
         self._graph, self._ctx, self._settings, self._grams = graph, ctx, settings, grams
         self._errors: dict[Layer, float] = {}
 
-    def run(self, layers: Sequence[Layer], chosen: Mapping[Layer, Option]) -> dict[Layer, float]:
-        """Write ``chosen``; the other ``layers`` are fitted anew to their changed inputs.
+    def run(self, walk: Sequence[Layer], chosen: Mapping[Layer, Option]) -> dict[Layer, float]:
+        """Write ``chosen``.
+
+        Args:
+            walk: Layers with one site in the model's own graph, to be fitted to the inputs that they get by then, those
+                that are not chosen as well.
+            chosen: Option by layer; layers that are not in ``walk`` are fitted to the original's inputs.
 
         Returns:
             The relative squared error of each chosen layer's output.
         """
-        walked = {
-            layer.op.output.name: layer
-            for layer in layers
-            if len(layer.sites) == 1 and layer.sites[0][0] is self._graph
-        }
-        data = self._ctx.data if self._settings.sequential else None
-        for layer in layers:
-            if layer in chosen and (data is None or layer.op.output.name not in walked):
-                factors, _ = self._factors(layer, chosen[layer], layer.tensor(), self._grams[layer])
-                write_form(layer, chosen[layer].form, factors)
-        if data is None or not any(layer in chosen for layer in walked.values()):
+        walked = {layer.op.output.name: layer for layer in walk}
+        for layer, option in chosen.items():
+            if layer not in walk:
+                factors, _ = self._factors(layer, option, layer.tensor(), self._grams[layer])
+                write_form(layer, option.form, factors)
+        data = self._ctx.data
+        if data is None or not any(layer in chosen for layer in walk):
             return self._errors
         original = self._graph.clone()
-        walk = LayerWalk(
+        aims = residual_aims(original, list(walked), self._ctx.ops)
+        stages = LayerWalk(
             original,
             self._graph,
             list(walked),
             data,
+            aims=aims,
             samples=self._settings.samples,
             ops=self._ctx.ops,
             positions=self._settings.positions,
@@ -80,17 +81,18 @@ class Rewriter:
             progress=self._ctx.progress,
         )
         touched = False
-        for stage in walk:
+        for stage in stages:
             for name, moments in stage.items():
                 layer = walked[name]
                 touched = touched or layer in chosen
                 if touched:
-                    self._fit(layer, chosen.get(layer), moments)
+                    self._fit(layer, chosen.get(layer), moments, whole=name in aims)
         return self._errors
 
-    def _fit(self, layer: Layer, option: Option | None, moments: Moments) -> None:
+    def _fit(self, layer: Layer, option: Option | None, moments: Moments, *, whole: bool) -> None:
+        """Fit one layer; ``whole`` says that the target holds the bias, wherever it is added."""
         graph, op = layer.sites[0]
-        bias = bias_of(graph, op, layer.groups * layer.shape[0])
+        bias = layer_bias(graph, op, layer.view)
         centered = moments.centered() if bias is not None else moments
         count = max(moments.count, 1)
         gram = ridged(centered.xx / count, count)
@@ -100,7 +102,7 @@ class Rewriter:
         factors, made = self._factors(layer, option, wanted.reshape(layer.groups, *layer.shape), gram)
         if bias is not None:
             means = moments.y / count - np.einsum("gok,gk->go", made, moments.x / count)
-            shift(graph, bias, means.reshape(-1) - (current(graph, bias) if bias.inside else 0.0))
+            set_layer_bias(graph, bias, means if bias.inside or whole else bias.values + means)
         if option is not None:
             write_form(layer, option.form, factors)
         else:
@@ -125,3 +127,12 @@ class Rewriter:
         whole = sum(output_error(a, one) for a, one in zip(wanted, gram, strict=True))
         self._errors[layer] = error / max(whole, 1e-300)
         return factors, made
+
+
+def can_be_walked(layer: Layer) -> bool:
+    """True for a layer with one site whose outputs in the original can be what it is fitted to.
+
+    They cannot where a bias is part of them that nobody can tell apart: one that is computed, or no vector.
+    """
+    graph, op = layer.sites[0]
+    return len(layer.sites) == 1 and (op.input(2) is None or layer_bias(graph, op, layer.view) is not None)

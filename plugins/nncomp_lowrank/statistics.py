@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 
 from nncomp.ir import Graph, Value
+from nncomp.ops import layer_bias
 from nncomp.passes import Context
 from nncomp.runtime import Feeds, Session
 from nncomp.statistics import Moments, Threads, collect_moments
-from nncomp_lowrank.biases import bias_of
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.svd import Array
 
@@ -24,15 +24,23 @@ SHRINKAGE: Final = 0.1
 heart."""
 
 
+MAX_MOMENTS: Final = 1 << 27
+"""Largest matrix of moments, in elements: a gibibyte. Layers that read more channels are fitted to weights alone."""
+
+
 def input_moments(
     graph: Graph, layers: Sequence[Layer], ctx: Context, *, samples: int, positions: int
 ) -> dict[Layer, Array]:
     """Return the second moments (G, K, K) of what each layer of the model's own graph multiplies.
 
-    About the mean where a bias can take up the mean error. Layers of bodies, whose values are not calibrated, are left
-    out. Moments of layers with several sites are means over all.
+    About the mean where a bias can take up the mean error. Layers of bodies, whose values are not calibrated, and very
+    wide ones are left out. Moments of layers with several sites are means over all.
     """
-    outside = [layer for layer in layers if all(part is graph for part, _ in layer.sites)]
+    outside = [
+        layer
+        for layer in layers
+        if all(part is graph for part, _ in layer.sites) and layer.groups * layer.view.columns**2 <= MAX_MOMENTS
+    ]
     if ctx.data is None or not outside:
         return {}
     found = collect_moments(
@@ -70,7 +78,7 @@ def ridged(gram: Array, rows: int) -> Array:
 
 def has_biases(layer: Layer) -> bool:
     """True when every site of the layer has a bias that can take up its mean error."""
-    return all(bias_of(graph, op, layer.groups * layer.shape[0]) is not None for graph, op in layer.sites)
+    return all(layer_bias(graph, op, layer.view) is not None for graph, op in layer.sites)
 
 
 def input_shapes(graph: Graph, layers: Sequence[Layer], feeds: Feeds | None) -> Mapping[Value, tuple[int, ...]]:

@@ -11,6 +11,7 @@ from nncomp.passes import Context
 from nncomp.runtime import run
 from nncomp.testing import assert_same_function, graph
 from nncomp_lowrank.decompose import Decompose
+from nncomp_lowrank.layers import find_layers
 
 NET = """
 g (float[1,16,8,8] x) => (float[1,10] y)
@@ -74,12 +75,13 @@ def test_a_budget_is_met(name, share):
 
 
 def test_the_factors_have_traceable_names_and_the_activation_stays_behind_them():
-    _, after, _ = decomposed(macs=0.6, forms=["tucker"], skip=("c1", "fc"))
+    _, after, _ = decomposed(macs=0.75, forms=["tucker"], skip=("c1", "fc"))
     ops = after.ops()
     assert [op.name for op in ops if op.name.startswith("c2")] == ["c2.v", "c2.core", "c2.u"]
     v, core, u = (next(op for op in ops if op.name == f"c2.{part}") for part in ("v", "core", "u"))
     assert [value.name for value in (v.inputs[1], core.inputs[1], u.inputs[1])] == ["w2.v", "w2.core", "w2.u"]
     assert (v.attr("strides"), core.attr("strides"), u.attr("strides")) == ((1, 1), (2, 2), (1, 1))
+    assert u.output.name == "c"
     assert [op.kind for op in after.users(u.output)] == ["Relu"]
 
 
@@ -267,3 +269,101 @@ def test_in_one_recipe_with_quantization_the_factors_run_in_integers():
     got = [artifact.run(one)["y"] for one in samples(8, seed=1)]
     noise = sum(np.square(a - b).sum() for a, b in zip(expected, got, strict=True))
     assert noise < 0.01 * sum(np.square(a).sum() for a in expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "g (float[2,8] x) => (float[1,2,8] y) <float[1,8,8] w> { y = MatMul (x, w) }",
+            "its weight is no float32 matrix",
+        ),
+        (
+            "g (double[2,8] x) => (double[2,8] y) <double[8,8] w> { y = MatMul (x, w) }",
+            "its weight is no float32 matrix",
+        ),
+        ("g (float[8,2] x) => (float[8,2] y) <float[8,8] w> { y = MatMul (w, x) }", "its weight is the left operand"),
+        (
+            "g (float[1,8,4,4] x) => (float[1,8,5,5] y) <float[8,8,2,2] w> { y = ConvTranspose (x, w) }",
+            "ConvTranspose is not decomposed",
+        ),
+        (
+            "g (float[3,2,8] x) => (float[3,2,8] y) <float[3,8,8] w> { y = MatMul (x, w) }",
+            "it has a weight for each sample of a batch",
+        ),
+        (
+            "g (float[2,8] x) => (float[2,8] y) <float[8,8] w> "
+            "{ a = MatMul (x, w) t = Transpose (w) y = MatMul (a, t) }",
+            "its weight is read by 'Transpose(t)', too, in another way",
+        ),
+    ],
+)
+def test_what_cannot_be_decomposed_says_why(text, reason):
+    model = graph(text)
+    infer_types(model)
+    layers, left = find_layers(model, Context().ops)
+    assert layers == []
+    assert set(left.values()) == {reason}
+
+
+def test_layers_that_stay_count_in_the_budget():
+    text = """
+    g (float[1,16,8,8] x) => (float[1,16,8,8] y) <float[16,1,3,3] d, float[16,16,1,1] w>
+    { a = Conv <group = 16, pads = [1,1,1,1]> (x, d)  [b] y = Conv (a, w) }
+    """
+    before, after, ctx = decomposed(text, constants={}, macs=0.85, align=1)
+    assert cost(after, "macs") <= 0.85 * cost(before, "macs")
+    assert ctx.results["decompose"]["left"] == {"Conv(a)": "depthwise: no two channels have anything to share"}
+
+
+def test_a_gemm_of_an_old_opset_keeps_the_bias_that_it_must_have():
+    text = "g (float[2,16] x) => (float[2,16] y) <float[16,16] w, float[16] b> { [fc] y = Gemm (x, w, b) }"
+    model = graph(text, opset=9)
+    infer_types(model)
+    after = model.clone()
+    Decompose(params=0.6, align=1).run(after, Context())
+    assert [len(op.inputs) for op in after.ops()] == [3, 3]
+    run(after, {"x": np.ones((2, 16), np.float32)})
+
+
+def test_a_weight_from_a_constant_node_is_decomposed():
+    ones = ", ".join(["1"] * 256)
+    text = f"""
+    g (float[2,16] x) => (float[2,16] y)
+    {{ w = Constant <value = float[16,16] {{{ones}}}> ()  [fc] y = MatMul (x, w) }}
+    """
+    before = graph(text)
+    infer_types(before)
+    after = before.clone()
+    Decompose(params=0.6, align=1).run(after, Context())
+    assert [op.name for op in after.ops()] == ["fc.v", "fc.u"]
+    assert_same_function(before, after)
+
+
+def test_a_bias_that_is_computed_is_left_alone():
+    text = """
+    g (float[1,16,8,8] x, float[16] c) => (float[1,16,8,8] y) <float[16,16,3,3] w>
+    { b = Relu (c)  [a] y = Conv <pads = [1,1,1,1]> (x, w, b) }
+    """
+    model = graph(text)
+    infer_types(model)
+    feeds = [{**one, "c": np.ones(16, np.float32)} for one in samples(4)]
+    Decompose(macs=0.7, align=1, forms=("svd",)).run(model, Context(data=FeedSource(feeds, model)))
+    last = next(op for op in model.ops() if op.name == "a.u")
+    assert last.inputs[2] is model.find("b")
+
+
+def test_a_sum_of_two_decomposed_layers_is_fitted_as_a_whole():
+    text = """
+    g (float[1,16,8,8] x) => (float[1,32,8,8] y)
+    <float[32,16,3,3] w1, float[32,32,3,3] w2, float[32,16,1,1] w3>
+    {
+       [a] a = Conv <pads = [1,1,1,1]> (x, w1)  r = Relu (a)
+       [b] b = Conv <pads = [1,1,1,1]> (r, w2)
+       [c] c = Conv (x, w3)
+       s = Add (b, c)  y = Relu (s)
+    }
+    """
+    before, after, ctx = decomposed(text, macs=0.5)
+    assert {"b", "c"} <= set(ctx.results["decompose"]["layers"])
+    assert error(before, after) < 0.05

@@ -107,3 +107,18 @@ def test_longer_networks_at_full_rank_stay_what_they_were(name, order):
     factors = FORMS[name].fitted(layer.tensor()[0], (order, 10**6), np.eye(16), sweeps=0)
     write_form(layer, FORMS[name], [factors])
     assert_same_function(before, after, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+@pytest.mark.parametrize("shape", [(12, 10, 3, 3), (300, 240)])
+def test_shapes_are_those_of_the_factors(name, shape):
+    form = FORMS[name]
+    if not form.fits(shape[2:], 1):
+        return
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=shape)
+    columns = weight[0].size
+    for ranks in form.ranks(shape, 4)[::3]:
+        factors = form.fitted(weight, ranks, np.ones(columns) if len(shape) == 2 else np.eye(columns), sweeps=0)
+        assert [factor.shape for factor in factors] == form.shapes(shape, ranks), ranks
+        assert form.product(factors, shape).shape == shape
