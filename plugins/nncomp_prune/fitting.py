@@ -76,7 +76,7 @@ def normal_equations(moments: Moments, layer: Layer, *, ridge: float) -> tuple[D
     columns = used.xx.shape[1]
     typical = np.trace(used.xx, axis1=1, axis2=2) / columns
     typical[typical <= 0] = 1.0
-    strength = typical[:, None, None] * ridge * max(1.0, _FEW_ROWS * columns / max(moments.count, 1))
+    strength = typical[:, None, None] * ridge * max(1.0, _FEW_ROWS * columns / max(moments.count, 1)) ** 2
     return used.xx + strength * np.eye(columns), used.yx + strength * layer.weight
 
 

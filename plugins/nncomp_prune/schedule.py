@@ -7,7 +7,7 @@ samples says how much a unit of its local error counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -31,6 +31,9 @@ MOMENTS_BYTES: Final = 1 << 29
 
 _TINY: Final = 1e-30
 
+_LEAST_STEP: Final = 4
+"""At the most one sample of so many is kept from least squares to measure output errors on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -38,8 +41,8 @@ class Schedule:
 
     Attributes:
         track: The track.
-        order: (A - 1,) its atoms, in the order in which they leave; one stays.
-        errors: (A + 1,) what the first n cost, ascending; infinite for all A.
+        order: Its atoms, in the order in which they leave; one stays, except where all may leave.
+        errors: (A + 1,) what the first n cost, ascending; infinite for more than may leave.
     """
 
     track: Track
@@ -70,11 +73,19 @@ class OutputError:
         return total
 
 
-def probes(data: DataSource, samples: int, number: int) -> list[Feeds]:
-    """Return ``number`` of the first ``samples`` feeds, evenly spread where the data knows its size."""
+def divided(data: DataSource, samples: int, number: int) -> tuple[list[Feeds], Iterator[Feeds]]:
+    """Return about ``number`` of the first ``samples`` feeds, evenly spread, and the others.
+
+    Where few samples meet many columns, least squares fits what it has seen whatever is left out: only samples that it
+    has not seen tell.
+    """
     known = samples if data.size is None else min(samples, data.size)
-    step = max(known // number, 1) if data.size is not None else 1
-    return list(islice(islice(iter(data), samples), 0, number * step, step))
+    step = max(known // number, _LEAST_STEP) if number else known + 1
+    if known < 2 * _LEAST_STEP:  # too few to do without any
+        return list(islice(iter(data), samples)), islice(iter(data), samples)
+    held = [feeds for place, feeds in enumerate(islice(iter(data), samples)) if place % step == step - 1]
+    others = (feeds for place, feeds in enumerate(islice(iter(data), samples)) if place % step != step - 1)
+    return held, others
 
 
 def batches(tracks: Sequence[Track], sizes: Mapping[str, int]) -> list[list[Track]]:
@@ -96,6 +107,7 @@ def schedules(
     tracks: Sequence[Track],
     ctx: Context,
     *,
+    whole: Collection[Track],
     samples: int,
     positions: int,
     ridge: float,
@@ -107,6 +119,7 @@ def schedules(
         graph: The graph as it is.
         tracks: What may be pruned.
         ctx: Gives data, threads and op semantics.
+        whole: Tracks of which all atoms may leave.
         samples: Feeds to read at the most.
         positions: Output positions that count, a sample.
         ridge: See :func:`nncomp_prune.fitting.fit`.
@@ -115,14 +128,14 @@ def schedules(
     assert ctx.data is not None
     columns = {name: layer_of(graph, name, ctx.ops).view for track in tracks for name in track.layers}
     sizes = {name: 8 * view.groups * view.columns * (view.columns + view.outputs) for name, view in columns.items()}
-    output = OutputError.of(graph, probes(ctx.data, samples, sensitivity)) if sensitivity else None
+    output = OutputError.of(graph, divided(ctx.data, samples, sensitivity)[0]) if sensitivity else None
     found: list[Schedule] = []
     for run in batches(tracks, sizes):
         names = list(dict.fromkeys(name for track in run for name in track.layers))
         moments = collect_moments(
             graph,
             names,
-            islice(iter(ctx.data), samples),
+            divided(ctx.data, samples, sensitivity)[1],
             ops=ctx.ops,
             positions=positions,
             executor=Threads(ctx.threads),
@@ -137,8 +150,9 @@ def schedules(
                 elimination.run(len(track) // 2)
                 halved = _halved(graph, track, elimination, moments, ctx)
                 price = output.measure(halved) / max(elimination.costs[-1], _TINY)
-            elimination.run(len(track) - 1)
-            errors = np.concatenate([[0.0], np.maximum.accumulate(elimination.costs) * price, [np.inf]])
+            elimination.run(len(track) if track in whole else len(track) - 1)
+            errors = np.full(len(track) + 1, np.inf)
+            errors[: len(elimination.costs) + 1] = [0.0, *np.maximum.accumulate(elimination.costs) * price]
             found.append(Schedule(track, np.array(elimination.order, np.intp), errors))
             ctx.progress.step("curves", len(found), len(tracks))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -15,8 +16,10 @@ from nncomp.gate import Gate
 from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op
 from nncomp.passes import Context, Effect, Pass, option
+from nncomp.runtime import Feeds
 from nncomp.selectors import select
 from nncomp_prune.allocation import Curve, allocate, evenly, levels
+from nncomp_prune.branches import is_branch, take_out
 from nncomp_prune.budget import Budget, Money
 from nncomp_prune.compensation import Atoms, compensate, leave_out, refit_biases
 from nncomp_prune.criteria import NEEDS_DATA, Criterion, scored
@@ -62,12 +65,13 @@ class PruneStructured(Pass):
     compensate: Compensation = option(Compensation.LEAST_SQUARES, help="what makes up for the atoms that are gone")
     align: int = option(0, help="what stays is a multiple of this; 0: of what the target's kernels like", ge=0)
     least: float = option(0.1, help="share of each dimension that stays in any case", ge=0, le=1)
+    branches: bool = option(True, help="whole branches of residual blocks may go, where a constant does for them")
     keep: tuple[str, ...] = option((), help="ops that keep all their output channels; by name or label, globs, re:...")
     skip: tuple[str, ...] = option((), help="ops to leave alone: neither their channels nor their weights change")
     samples: int = option(512, help="calibration samples to look at", ge=1)
     positions: int = option(48, help="output positions of each sample that count", ge=1)
     sensitivity: int = option(
-        64, help="samples on which to find out how much the outputs mind each dimension's error; 0: all alike", ge=0
+        48, help="samples on which to find out how much the outputs mind each dimension's error; 0: all alike", ge=0
     )
     ridge: float = option(1e-3, help="pull towards the weights as they are, relative to the inputs' power", ge=0)
 
@@ -97,22 +101,26 @@ class PruneStructured(Pass):
                 code="NNC-D006",
                 hint='give --data, or criterion="l1" with compensate="none"',
             )
-        analysis = analyse(graph, ctx.ops)
-        found = self._tracks(graph, analysis, ctx)
-        planned = self._schedules(graph, found, ctx)
+        shapes = {name: array.shape for feeds in _first(ctx)[:1] for name, array in feeds.items()}
+        analysis = analyse(graph, ctx.ops, input_shapes=shapes)
+        found, whole = self._tracks(graph, analysis, ctx)
+        planned = self._schedules(graph, found, whole, ctx)
         chosen = self._chosen(graph, analysis, planned, ctx)
-        original = graph.clone()
+        original, before = graph.clone(), (analysis.macs(), analysis.params())
         self._leave_out(original, graph, chosen, ctx)
+        gate = Gate(_first(ctx) or None, seed=ctx.seed)
+        vanished = [track for track, atoms in chosen.items() if len(atoms) == len(track)]
+        take_out(graph, vanished, ctx.ops, gate)
         infer_types(graph, ctx.ops)
-        after = analyse(graph, ctx.ops)
-        gone = translated(analysis, after, chosen)
-        before = analysis.macs(), analysis.params()
+        after = analyse(graph, ctx.ops, input_shapes=shapes)
+        gone = translated(analysis, after, {track: atoms for track, atoms in chosen.items() if track not in vanished})
         left = after.macs(gone), after.params(gone)
-        remove_checked(after, gone, None if ctx.data is None else Gate(_first(ctx)))
+        if gone.size:
+            remove_checked(after, gone, gate)
         ctx.results[self.name] = _summary(planned, chosen, before, left)
 
-    def _tracks(self, graph: Graph, analysis: AxisAnalysis, ctx: Context) -> list[Track]:
-        """Return what may be pruned; note why the rest may not.
+    def _tracks(self, graph: Graph, analysis: AxisAnalysis, ctx: Context) -> tuple[list[Track], set[Track]]:
+        """Return what may be pruned, and what of it may vanish; note why the rest may not.
 
         Raises:
             UnsupportedError: nothing can be (NNC-M052).
@@ -138,15 +146,17 @@ class PruneStructured(Pass):
                 ctx.note("declined", self.name, node=pinned.name, reason=_why(pinned.reasons))
         if not found:
             raise _nothing(left, analysis)
-        return found
+        branches = self.branches and self.ratio is None and self.criterion is Criterion.OBS
+        return found, {track for track in found if branches and is_branch(graph, track, reading, ctx.ops)}
 
-    def _schedules(self, graph: Graph, found: Sequence[Track], ctx: Context) -> list[Schedule]:
+    def _schedules(self, graph: Graph, found: Sequence[Track], whole: set[Track], ctx: Context) -> list[Schedule]:
         if self.criterion is not Criterion.OBS:
             return scored(graph, found, self.criterion, ctx, samples=self.samples, positions=self.positions)
         return schedules(
             graph,
             found,
             ctx,
+            whole=whole,
             samples=self.samples,
             positions=self.positions,
             ridge=self.ridge,
@@ -161,9 +171,7 @@ class PruneStructured(Pass):
         Raises:
             UnsupportedError: the budget asks for nothing that could be removed (NNC-M052).
         """
-        curves = [
-            Curve(one.errors, levels(len(one.track), self._align(ctx), self._least(one.track))) for one in planned
-        ]
+        curves = [Curve(one.errors, self._levels(one, ctx)) for one in planned]
         money = Money(graph, analysis, planned, ctx)
         if self.ratio is not None:
             gone = evenly(curves, self.ratio)
@@ -212,6 +220,10 @@ class PruneStructured(Pass):
     def _align(self, ctx: Context) -> int:
         return self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
 
+    def _levels(self, one: Schedule, ctx: Context) -> npt.NDArray[np.int64]:
+        found = levels(len(one.track), self._align(ctx), self._least(one.track))
+        return np.append(found, len(one.track)) if len(one.order) == len(one.track) else found
+
     def _least(self, track: Track) -> int:
         return max(1, int(np.ceil(self.least * len(track))))
 
@@ -226,14 +238,15 @@ def translated(before: AxisAnalysis, after: AxisAnalysis, chosen: Mapping[Track,
         for old, new in zip(axes, others or (), strict=False):
             if old is not None and new is not None:
                 names[old] = new
-    found = np.concatenate([names[track.dimension.atoms[atoms]] for track, atoms in chosen.items()])
+    parts = [names[track.dimension.atoms[atoms]] for track, atoms in chosen.items()]
+    found = np.concatenate([np.zeros(0, np.int64), *parts])
     assert found.all(), "an atom of the analysis is lost"
     return np.asarray(found)
 
 
-def _first(ctx: Context) -> list[Any]:
-    assert ctx.data is not None
-    return [feeds for feeds, _ in zip(ctx.data, range(2), strict=False)]
+def _first(ctx: Context) -> list[Feeds]:
+    """Return the first two feeds of the calibration data, if there is any."""
+    return [] if ctx.data is None else list(islice(iter(ctx.data), 2))
 
 
 def _why(reasons: Sequence[Any]) -> str:

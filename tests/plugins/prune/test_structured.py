@@ -132,6 +132,34 @@ def test_nothing_pruned_is_a_failure():
     assert caught.value.message == "prune-structured: the budget leaves everything as it is"
 
 
+BLOCK = """
+g (float[n,3,6,6] x) => (float[n,5] y)
+<float[16,3,3,3] w1, float[16] b1, float[8,16,3,3] w2, float[16,8,3,3] w3, float[16] b3, float[16,5] w5, float[5] b5>
+{
+   c1 = Conv <pads=[1,1,1,1]> (x, w1, b1)
+   r1 = Relu (c1)
+   c2 = Conv <pads=[1,1,1,1]> (r1, w2)
+   r2 = Relu (c2)
+   c3 = Conv <pads=[1,1,1,1]> (r2, w3, b3)
+   s = Add (c3, r1)
+   r3 = Relu (s)
+   p = GlobalAveragePool (r3)
+   f = Flatten (p)
+   y = Gemm (f, w5, b5)
+}
+"""
+
+
+def test_a_branch_that_the_budget_has_no_room_for_goes_as_a_whole():
+    made = kit.built(BLOCK)
+    found, ctx = pruned(made, macs=0.2, keep=("output:c1",))
+    assert [op.kind for op in found.ops()] == ["Conv", "Relu", "Add", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
+    assert ctx.results["prune-structured"]["dimensions"] == {"c2[1]": {"size": 8, "left": 0}}
+    assert kit.distance(made, found) < 0.1
+    found, ctx = pruned(made, macs=0.2, keep=("output:c1",), branches=False)
+    assert ctx.results["prune-structured"]["dimensions"] == {"c2[1]": {"size": 8, "left": 1}}
+
+
 def test_there_is_one_budget(chain):
     with pytest.raises(RecipeError) as caught:
         pruned(chain)
