@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
@@ -134,7 +135,7 @@ class PruneStructured(Pass):
                 left[track.name] = "a selector keeps it"
             elif skipped & set(track.layers):
                 left[track.name] = "a layer that sums over it is skipped"
-            elif levels(len(track), self._align(ctx), self._least(track)).size < 2:
+            elif levels(len(track), self._align(track, ctx), self._least(track)).size < 2:
                 left[track.name] = f"{len(track)} elements are no more than what must stay"
             else:
                 continue
@@ -217,11 +218,13 @@ class PruneStructured(Pass):
         patterns = getattr(self, which)
         return select(graph, patterns, option=f"{self.name}.{which}") if patterns else set()
 
-    def _align(self, ctx: Context) -> int:
-        return self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
+    def _align(self, track: Track, ctx: Context) -> int:
+        """Return of how many atoms a multiple should stay; an atom may have many channels, as a head has."""
+        wanted = self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
+        return wanted // math.gcd(wanted, track.dimension.first.positions.shape[1])
 
     def _levels(self, one: Schedule, ctx: Context) -> npt.NDArray[np.int64]:
-        found = levels(len(one.track), self._align(ctx), self._least(one.track))
+        found = levels(len(one.track), self._align(one.track, ctx), self._least(one.track))
         return np.append(found, len(one.track)) if len(one.order) == len(one.track) else found
 
     def _least(self, track: Track) -> int:
