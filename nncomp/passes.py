@@ -168,6 +168,9 @@ class Probe(Protocol):
     def compare(self, graph: Graph, baseline: Graph, *, then: Sequence[Pass] = (), seconds: float = 0.1) -> Measurement:
         """Compare the latencies of two graphs with the same inputs, each after the passes ``then``."""
 
+    def energies(self, graph: Graph, *, then: Sequence[Pass] = ()) -> Mapping[str, float] | None:
+        """Return the energy of each op of a graph after the passes ``then``, pJ; None when the target knows none."""
+
 
 @dataclass
 class Context:

@@ -6,7 +6,7 @@ So a layer is timed in INT8 where quantization follows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nncomp.data import FeedSource
@@ -46,6 +46,14 @@ class TargetProbe:
         feeds = random_feeds(baseline, seed=self.seed)
         ours, theirs = (self._built(one, feeds, then) for one in (graph, baseline))
         return ours.compare_with(theirs, feeds, seconds=seconds)
+
+    def energies(self, graph: Graph, *, then: Sequence[Pass] = ()) -> Mapping[str, float] | None:
+        """Return the energy of each op after the passes ``then``, by label, pJ; None when the target knows none.
+
+        Raises:
+            UnsupportedError: the target cannot take the graph, or its inputs cannot be made up.
+        """
+        return self._built(graph, random_feeds(graph, seed=self.seed), then).energies()
 
     def _built(self, graph: Graph, feeds: Feeds, then: Sequence[Pass]) -> Artifact:
         made = graph.clone()

@@ -202,6 +202,10 @@ class Artifact(ABC):
     def report(self) -> dict[str, Any]:
         """Return what the target found out while building, JSON-able."""
 
+    def energies(self) -> Mapping[str, float] | None:
+        """Return the energy of one run by the label of the op, pJ; None when the target knows none."""
+        return None
+
     def tables(self) -> tuple[TextTable, ...]:
         """Return tables of it that ``nncomp compile`` shows; none by default."""
         return ()

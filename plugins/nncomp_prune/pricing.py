@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,18 @@ def macs_model(analysis: AxisAnalysis, dimensions: Sequence[Dimension]) -> CostM
     return _model(((work.macs, work.axes) for work in analysis.works), analysis.count, dimensions)
 
 
+def energy_model(analysis: AxisAnalysis, dimensions: Sequence[Dimension], energies: Mapping[str, float]) -> CostModel:
+    """Return the model of energy: that of each op shrinks as its multiply-accumulates do.
+
+    Args:
+        analysis: Axes of the model.
+        dimensions: What may shrink.
+        energies: Of the ops as they are, by label; ops that have none cost nothing.
+    """
+    terms = ((energies.get(work.op.label, 0.0), work.axes) for work in analysis.works)
+    return _model(terms, analysis.count, dimensions)
+
+
 def params_model(analysis: AxisAnalysis, dimensions: Sequence[Dimension]) -> CostModel:
     """Return the model of parameters: elements of all constants that have a free axis."""
     terms = (
@@ -49,12 +61,12 @@ def params_model(analysis: AxisAnalysis, dimensions: Sequence[Dimension]) -> Cos
 
 
 def _model(
-    terms: Iterable[tuple[int, tuple[npt.NDArray[np.int64], ...]]], count: int, dimensions: Sequence[Dimension]
+    terms: Iterable[tuple[float, tuple[npt.NDArray[np.int64], ...]]], count: int, dimensions: Sequence[Dimension]
 ) -> CostModel:
     owner = np.full(count + 1, len(dimensions), np.intp)
     for number, dimension in enumerate(dimensions):
         owner[dimension.atoms] = number
-    amounts: list[int] = []
+    amounts: list[float] = []
     lost: list[Doubles] = []
     starts: list[int] = []
     for amount, axes in terms:

@@ -61,6 +61,9 @@ class PruneStructured(Pass):
     latency: float | None = option(
         None, help="share of the latency to keep, measured on the target or priced by its cost model", gt=0, lt=1
     )
+    energy: float | None = option(
+        None, help="share of the energy to keep, on a target that prices it; layers count by their energy", gt=0, lt=1
+    )
     ratio: float | None = option(None, help="share of the atoms of every dimension to remove", gt=0, lt=1)
     criterion: Criterion = option(Criterion.OBS, help="how atoms are ranked")
     compensate: Compensation = option(Compensation.LEAST_SQUARES, help="what makes up for the atoms that are gone")
@@ -79,10 +82,12 @@ class PruneStructured(Pass):
     def objection(self, target: Any) -> str:
         """Return what is wrong with the budget, if anything is."""
         del target
-        given = [name for name in ("macs", "params", "latency", "ratio") if getattr(self, name) is not None]
+        given = [name for name in ("macs", "params", "latency", "energy", "ratio") if getattr(self, name) is not None]
         if len(given) == 1:
             return ""
-        return "give one budget: macs, params, latency or ratio" + (f", not {' and '.join(given)}" if given else "")
+        return "give one budget: macs, params, latency, energy or ratio" + (
+            f", not {' and '.join(given)}" if given else ""
+        )
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Prune ``graph``.
@@ -90,7 +95,7 @@ class PruneStructured(Pass):
         Raises:
             RecipeError: no budget, or several (NNC-R012).
             DataError: the criterion or the compensation needs calibration data, and there is none (NNC-D006).
-            UnsupportedError: nothing can be pruned (NNC-M052), or the latency cannot be measured (NNC-T002).
+            UnsupportedError: nothing can be pruned (NNC-M052), or latency or energy are not known (NNC-T002).
             GateError: pruned and masked network differ (NNC-G001).
         """
         if objection := self.objection(ctx.target):
@@ -178,6 +183,8 @@ class PruneStructured(Pass):
             gone = evenly(curves, self.ratio)
         elif self.latency is not None:
             gone = money.by_latency(curves, self.latency)
+        elif self.energy is not None:
+            gone = money.by_energy(curves, self.energy)
         else:
             budget = Budget.MACS if self.macs is not None else Budget.PARAMS
             model = money.model(budget)

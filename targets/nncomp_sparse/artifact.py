@@ -96,6 +96,13 @@ class PricedArtifact(Artifact):
             found["activations"] = self.no_zeros
         return found
 
+    def energies(self) -> dict[str, float]:
+        """Return the energy of each layer, pJ, by the label of its op; what has no price has no entry."""
+        found: dict[str, float] = {}
+        for layer, price in zip(self.work.layers, self.price.layers, strict=True):
+            found[layer.op or layer.name] = found.get(layer.op or layer.name, 0.0) + price.energy
+        return found
+
     def tables(self) -> tuple[TextTable, ...]:
         """Return the network's price, and that of each layer."""
         return price_tables(self.price, self.work, baseline=self.dense if self.compare else None)

@@ -72,7 +72,9 @@ class Layer:
         kind: Operator.
         nest: Its loops.
         weight, input, output: Its tensors.
-        chain: Name of the tensor-train chain that it is part of, "" for none.
+        op: Label of the op, "" for a layer that comes from no graph.
+        chained: Which of ``input`` and ``output`` are only passed between two layers with constant weights, with no
+            activation between them, as in a tensor train.
     """
 
     name: str
@@ -81,7 +83,8 @@ class Layer:
     weight: Operand
     input: Operand
     output: Operand
-    chain: str = ""
+    op: str = ""
+    chained: frozenset[str] = frozenset()
 
     @classmethod
     def given(

@@ -227,7 +227,7 @@ def _likeness(layer: Layer) -> object:
         )
         for one in operands
     )
-    return layer.nest, layer.chain, tensors
+    return layer.nest, layer.chained, tensors
 
 
 def _renamed(price: LayerPrice, layer: Layer) -> LayerPrice:

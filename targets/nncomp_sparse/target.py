@@ -12,7 +12,7 @@ from nncomp.infer import infer_types
 from nncomp.ir import Graph, TensorType
 from nncomp.passes import Context, inline_table
 from nncomp.runtime import RuntimeFailure
-from nncomp.targets import Artifact, Capabilities, Finding, Target
+from nncomp.targets import Artifact, Capabilities, Finding, Int8Kernel, Int8Support, Target
 from nncomp_sparse.activations import Zeros, measure_zeros
 from nncomp_sparse.artifact import PricedArtifact, Pricing
 from nncomp_sparse.hardware import Hardware, load_hardware
@@ -20,6 +20,7 @@ from nncomp_sparse.hardware.schema import plain_error
 from nncomp_sparse.workload import read_workload, watched
 
 DEFAULT_HARDWARE: Final = "eyeriss"
+_CLIPPING: Final = frozenset({"Relu", "Clip"})
 
 
 class SparseOptions(BaseModel):
@@ -41,6 +42,7 @@ class SparseTarget(Target):
     capabilities: ClassVar[Capabilities] = Capabilities(
         max_ir_version=13,
         opsets=(1, 26),
+        int8=Int8Support(kernels={kind: Int8Kernel(absorbs=_CLIPPING) for kind in ("Conv", "Gemm", "MatMul", "Add")}),
         domains=frozenset({"ai.onnx.ml", "com.microsoft"}),
         sparse_weights=frozenset({"element", "balanced", "n:m", "block"}),
     )

@@ -113,9 +113,42 @@ def _layers(graph: Graph, ops: OpTable, op: Op, nests: tuple[LoopNest, ...], zer
                 weight=_weight(graph, op, nest, weight, sizes["weight"]),
                 input=_activation(graph, data, nest, sizes["input"], zeros),
                 output=_activation(graph, written, None, sizes["output"], zeros),
+                op=op.label,
+                chained=_chained(graph, ops, op, nest) if len(nests) == 1 else frozenset(),
             )
         )
     return layers
+
+
+def _chained(graph: Graph, ops: OpTable, op: Op, nest: LoopNest) -> frozenset[str]:
+    """Return the sides on which an op with a constant weight meets another one, across movements only."""
+    found = set()
+    if not _has_weight(graph, ops, op):
+        return frozenset()
+    value = None if nest.data is None else op.input(nest.data)
+    while value is not None and value.producer is not None and graph.single_use(value):
+        if _has_weight(graph, ops, value.producer):
+            found.add("input")
+            break
+        if ops.quant(value.producer, graph.opsets).role is not Role.PASSTHROUGH:
+            break
+        value = value.producer.input(0)
+    value = op.output
+    while graph.single_use(value):
+        (user,) = graph.users(value)
+        if _has_weight(graph, ops, user):
+            found.add("output")
+            break
+        if ops.quant(user, graph.opsets).role is not Role.PASSTHROUGH:
+            break
+        value = user.output
+    return frozenset(found)
+
+
+def _has_weight(graph: Graph, ops: OpTable, op: Op) -> bool:
+    nests = ops.nests(op, graph.opsets)
+    weight = None if not nests or nests[0].weight is None else op.input(nests[0].weight)
+    return weight is not None and real_values(graph, weight) is not None
 
 
 def _stored(graph: Graph, ops: OpTable, op: Op) -> Value:

@@ -8,6 +8,7 @@ from typing import Final
 
 from nncomp_sparse.costing import Costing
 from nncomp_sparse.engines.cartesian import run_cartesian
+from nncomp_sparse.engines.chains import run_chain
 from nncomp_sparse.engines.execution import Engine, Execution
 from nncomp_sparse.engines.matvec import run_matvec
 from nncomp_sparse.engines.nests import run_nest
@@ -24,6 +25,7 @@ ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
         "column-serial": run_matvec,
         "cartesian": run_cartesian,
         "outer-product": run_outer,
+        "tensor-train": run_chain,
     }
 )
 """By kind of dataflow; machines of any other kind tile loops."""

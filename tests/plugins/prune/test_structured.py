@@ -163,10 +163,10 @@ def test_a_branch_that_the_budget_has_no_room_for_goes_as_a_whole():
 def test_there_is_one_budget(chain):
     with pytest.raises(RecipeError) as caught:
         pruned(chain)
-    assert caught.value.message == "prune-structured: give one budget: macs, params, latency or ratio"
+    assert caught.value.message == "prune-structured: give one budget: macs, params, latency, energy or ratio"
     with pytest.raises(RecipeError) as caught:
         pruned(chain, macs=0.5, ratio=0.5)
-    message = "prune-structured: give one budget: macs, params, latency or ratio, not macs and ratio"
+    message = "prune-structured: give one budget: macs, params, latency, energy or ratio, not macs and ratio"
     assert caught.value.message == message
 
 
@@ -194,6 +194,29 @@ def test_a_latency_is_bought_by_trial(chain):
     with pytest.raises(UnsupportedError) as caught:
         pruned(chain, latency=0.7)
     assert caught.value.message == "prune-structured.latency: there is no target to measure on"
+
+
+def test_energy_is_bought_where_the_target_says_it_is_spent(chain):
+    """Layers count by their energy: one that is dear loses channels first, though it is not the largest."""
+
+    class Probe:
+        def __init__(self, dear):
+            self.dear = dear
+
+        def energies(self, made, *, then=()):
+            works = analyse(made.clone()).works
+            return {work.op.label: work.macs * (100.0 if work.op.output.name in self.dear else 1.0) for work in works}
+
+    dear, other = ({"h1"}, {"y"})
+    found, _ = pruned(chain, kit.context(chain, probe=Probe(dear)), energy=0.5, align=1)
+    spent = sum(Probe(dear).energies(found).values()) / sum(Probe(dear).energies(chain).values())
+    assert spent == pytest.approx(0.5, abs=0.06)
+    elsewhere, _ = pruned(chain, kit.context(chain, probe=Probe(other)), energy=0.5, align=1)
+    assert found.find("h1").shape[-1] < elsewhere.find("h1").shape[-1]
+    with pytest.raises(UnsupportedError) as caught:
+        pruned(chain, energy=0.5)
+    assert caught.value.message == "prune-structured.energy: the target knows no energies"
+    assert caught.value.code == "NNC-T002"
 
 
 def test_the_bytes_do_not_depend_on_threads(network):

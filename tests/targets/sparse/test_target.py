@@ -1,6 +1,7 @@
 """The target in the compiler: a price with its dense baseline, what is not priced, options and their errors."""
 
 import json
+import tomllib
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.onnx_io import save
 from nncomp.runtime import random_feeds
 from nncomp.testing import graph
+from nncomp_sparse.hardware import load_hardware, parse_hardware
+from nncomp_sparse.layer import Layer
+from nncomp_sparse.price import price_layer
 from nncomp_sparse.target import SparseTarget
 
 NET = """
@@ -81,12 +85,6 @@ def test_a_machine_that_is_too_small_says_which_level():
     text = 'name = "tiny"\nclock_mhz = 1.0\narray = { rows = 8, cols = 8 }\n'
     text += 'levels = [{ name = "dram" }, { name = "glb", kb = 0.01 }]\n'
     with pytest.raises(UnsupportedError) as caught:
-        import tomllib
-
-        from nncomp_sparse.hardware import parse_hardware
-        from nncomp_sparse.layer import Layer
-        from nncomp_sparse.price import price_layer
-
         price_layer(Layer.given("fc", nncomp.ops.LoopNest(outputs=64, inputs=64)), parse_hardware(tomllib.loads(text)))
     assert caught.value.message.startswith(
         "hardware 'tiny': level 'glb' holds 0.01 KB, too little for the smallest tile"
@@ -129,3 +127,50 @@ def test_a_recipe_keeps_the_machine(tmp_path):
     result = compile_model(CompileRequest(model=graph(NET, opset=17), recipe=recipe, measure=False))
     assert result.report.target_report["hardware"]["name"] == "systolic"
     assert 'sparse{hw=\\"systolic\\"}' in result.lock
+
+
+def test_a_quantized_model_has_the_widths_that_it_says():
+    found = graph(NET, opset=17)
+    feeds = [random_feeds(found, seed=seed) for seed in range(3)]
+    request = CompileRequest(
+        model=found,
+        target="sparse",
+        target_options={"hw": "bitfusion"},
+        passes=("cleanup", "fuse", "quantize"),
+        data=FeedSource(feeds, found),
+        measure=False,
+    )
+    layers = compile_model(request).report.target_report["layers"]
+    assert [layer["bits"]["weight"] for layer in layers[:2]] == [{"bits": 8, "from_model": True}] * 2
+    assert layers[1]["bits"]["input"] == {"bits": 8, "from_model": True}
+    assert all(layer["density"]["weight"]["known"] == "measured" for layer in layers)
+
+
+def test_narrow_weights_are_faster_where_units_split():
+    def one(bits):
+        nest = nncomp.ops.LoopNest(batch=64, outputs=64, inputs=512)
+        layer = Layer.given("fc", nest, weight_bits=bits, input_bits=bits, output_bits=bits)
+        return price_layer(layer, load_hardware("bitfusion"), "edp")
+
+    assert one(8).compute_cycles == 4 * one(4).compute_cycles == 16 * one(2).compute_cycles
+    assert one(4).energy < one(8).energy
+
+
+def test_energies_are_those_of_the_layers_by_op():
+    artifact = build(graph(NET, opset=17))
+    assert artifact.energies().keys() == {"Conv(c)", "Conv(d)", "MatMul(y)"}
+    assert sum(artifact.energies().values()) == pytest.approx(artifact.price.energy_uj * 1e6)
+
+
+CHAIN = """g (float[1,64] x) => (float[] y) <float[16,8] a, float[8,64] b, float[8,4] c>
+{ r = Reshape (x, s1) p = MatMul (r, c) q = Reshape (p, s2) y = MatMul (q, b) }"""
+
+
+def test_what_a_chain_of_products_hands_on_stays_on_chip():
+    text = CHAIN.replace("float[8,4] c", "float[8,4] c, int64[2] s1 = {8, 8}, int64[2] s2 = {4, 8}")
+    artifact = build(graph(text.replace("float[16,8] a, ", "")), hw="tt-engine")
+    first, second = artifact.price.layers
+    moved = {(layer.name, one.tensor): one.payload_bytes for layer in (first, second) for one in layer.traffic[:3]}
+    assert moved["MatMul(p)", "output"] == moved["MatMul(y)", "input"] == 0
+    assert moved["MatMul(p)", "input"] > 0
+    assert moved["MatMul(y)", "output"] > 0
