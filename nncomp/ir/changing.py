@@ -146,6 +146,20 @@ class ChangeableGraph(BuildableGraph):
         set_field(op, "outputs", tuple(outputs))
         self._touch()
 
+    def insert_output(self, op: Op, slot: int, name: str, type: Type | None = None) -> Value:
+        """Give an op that has any number of outputs one more, at ``slot``; those from there on move up by one."""
+        value = self._add_value(Value(self.fresh_name(name), type))
+        outputs = [*op.outputs[:slot], value, *op.outputs[slot:]]
+        for index, later in reversed(list(enumerate(outputs))[slot:]):
+            if later is not value:
+                self._nx.remove_edge(op, later, key=index - 1)
+            set_field(later, "producer", op)
+            set_field(later, "index", index)
+            self._nx.add_edge(op, later, key=index)
+        set_field(op, "outputs", tuple(outputs))
+        self._touch()
+        return value
+
     def release(self, inner: Value) -> None:
         """In a body, drop a capture that nothing inside reads any more."""
         if self._succ[inner] or self.is_output(inner):

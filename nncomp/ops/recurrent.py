@@ -12,8 +12,8 @@ from nncomp.ops.counting import Counted, shape
 from nncomp.ops.coupling import stays
 from nncomp.ops.labels.recurrent import recurrent
 from nncomp.ops.nest_rules import recurrent_nests
-from nncomp.ops.roles import barrier, sensitive
-from nncomp.ops.semantics import CostRule, OpSemantics, rows
+from nncomp.ops.roles import barrier
+from nncomp.ops.semantics import CostRule, OpSemantics, QuantRole, Role, rows
 
 LSTM_STEPS, GRU_STEPS, RNN_STEPS = 9, 8, 1
 """Scalar operations a hidden unit and position: activations of gates and state, and the products and sums that join
@@ -34,7 +34,7 @@ def recurrent_cost(steps: int) -> CostRule:
     return count
 
 
-_FEEDBACK = sensitive("its state carries rounding errors along the sequence")
+_FEEDBACK = QuantRole(Role.SENSITIVE, weight=1, reason="its state carries rounding errors along the sequence")
 
 ROWS: tuple[OpSemantics, ...] = (
     *rows("LSTM", axes=recurrent(4), cost=recurrent_cost(LSTM_STEPS), quant=_FEEDBACK, nest=recurrent_nests),

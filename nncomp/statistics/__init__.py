@@ -5,6 +5,7 @@ from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, col
 from nncomp.statistics.layerwise import LayerWalk, collect_moments, residual_aims, spread
 from nncomp.statistics.moments import Moments, MomentSums
 from nncomp.statistics.observe import observe
+from nncomp.statistics.probes import probed, watchable
 
 __all__ = [
     "BINS",
@@ -20,6 +21,8 @@ __all__ = [
     "collect",
     "collect_moments",
     "observe",
+    "probed",
     "residual_aims",
     "spread",
+    "watchable",
 ]

@@ -102,7 +102,7 @@ def collect(
     Args:
         graph: A model's own graph.
         data: Feeds, one run each.
-        names: Values to watch; graph inputs may stand here too.
+        names: Values to watch, tensors or sequences of them; graph inputs may stand here too.
         make: New accumulator for the value of that name.
         executor: Where samples run; default: one thread.
         progress: Told after each sample.
@@ -126,7 +126,9 @@ def collect(
         for feeds in shard.samples:
             seen = defaults | dict(feeds) | (session.run(feeds) if session is not None else {})
             for name, accumulator in found.items():
-                accumulator.update(seen.pop(name))
+                held = seen.pop(name)
+                for array in held if isinstance(held, list) else [held]:  # of a sequence each tensor counts
+                    accumulator.update(array)
         return shard, found
 
     shards = (shard for shard in _shards(data) if shard.number not in begun.shards)

@@ -14,6 +14,7 @@ import numpy as np
 from nncomp.ir import DataType, Graph, Op, Value
 from nncomp.ops import OpTable, QuantRole, Role
 from nncomp.ops.accessors import clip_bounds
+from nncomp.statistics import watchable
 from nncomp.targets import Int8Form, Int8Kernel, Int8Support
 
 MIN_TABLE_BYTES = 1 << 16
@@ -27,6 +28,7 @@ class QuantPlan:
     Attributes:
         static: ops that get DequantizeLinear on their operands, in topological order.
         dynamic: matrix products whose activations are quantized at run time.
+        recurrent: layers whose activations, state included, are quantized at run time.
         tables: Gathers from a constant float table.
         scaled: values that get QuantizeLinear and DequantizeLinear, in topological order.
         follows: values among ``scaled`` that share another value's scale.
@@ -37,6 +39,7 @@ class QuantPlan:
 
     static: list[Op] = field(default_factory=list)
     dynamic: list[Op] = field(default_factory=list)
+    recurrent: list[Op] = field(default_factory=list)
     tables: list[Op] = field(default_factory=list)
     scaled: dict[Value, None] = field(default_factory=dict)
     follows: dict[Value, Value] = field(default_factory=dict)
@@ -58,7 +61,13 @@ class QuantPlan:
     @property
     def empty(self) -> bool:
         """True when nothing would be quantized."""
-        return not (self.static or self.dynamic or self.tables)
+        return not (self.static or self.dynamic or self.recurrent or self.tables)
+
+    def give_up_static(self, reason: str) -> None:
+        """Leave float what needs scales of activations."""
+        self.left |= dict.fromkeys(self.static, reason)
+        self.static = []
+        self.scaled, self.follows, self.integer, self.clips = {}, {}, set(), {}
 
 
 def plan_quantization(
@@ -70,7 +79,7 @@ def plan_quantization(
     only: Set[Op] | None = None,
     embeddings: bool = True,
 ) -> QuantPlan:
-    """Decide what to quantize in a model's own graph.
+    """Decide what to quantize in a model's own graph, or in a body; what is in bodies of its ops has plans of its own.
 
     Args:
         graph: Typed (``infer_types``), constants lifted.
@@ -89,6 +98,7 @@ class _Planner:
     ) -> None:
         self.graph, self.ops, self.int8, self.skip, self.only = graph, ops, int8, skip, only
         self.embeddings = embeddings
+        self.watched = watchable(graph)
         self.result = QuantPlan()
         self.members: dict[Op, None] = {}
         # Behind an integer op, a clipping activation that the quantizer absorbs: op output -> activation output.
@@ -114,8 +124,8 @@ class _Planner:
         """Put ``op`` where it belongs; return why it stays float, "" if it does not or nobody would ask."""
         role = self.ops.quant(op, self.graph.opsets)
         kernel = self._kernel(op)
-        if op.bodies:
-            return "its bodies are not quantized: values inside them are not calibrated"
+        if role.role is Role.SENSITIVE and role.weight is not None:
+            return self._place_recurrent(op, role, kernel)
         if role.role is Role.COMPUTE:
             return self._place_compute(op, role, kernel)
         if self.embeddings and is_table(op, self.graph):
@@ -159,6 +169,8 @@ class _Planner:
                 return f"its weight has {len(weight.shape)} axes, the dynamic kernel takes 2"
             self.result.dynamic.append(op)
             return ""
+        if not self.watched:
+            return "what this body computes cannot be watched in calibration"
         bias = op.input(role.bias) if role.bias is not None else None
         if bias is not None and self.graph.constant(bias) is None:
             return "its bias is computed" if bias.default is None else "its bias is an input that a caller may override"
@@ -167,6 +179,22 @@ class _Planner:
         if op.attr("alpha", 1.0) != 1.0 or op.attr("beta", 1.0) != 1.0 or op.attr("transA", 0):
             return "alpha, beta or transA is set: the integer kernel has none"
         self.members[op] = None
+        return ""
+
+    def _place_recurrent(self, op: Op, role: QuantRole, kernel: Int8Kernel | None) -> str:
+        left = self._left_out(op)
+        if left:
+            return left
+        if kernel is None or kernel.form is not Int8Form.DYNAMIC:
+            return self._float_cause(op, role)
+        weights = [self.graph.constant(op.input(slot)) for slot in (1, 2)]
+        if any(weight is None for weight in weights):
+            return "its weight is computed"
+        if any(weight is not None and weight.dtype != DataType.FLOAT for weight in weights):
+            return "its weights are not float32"
+        if op.attr("layout", 0):
+            return "it keeps the batch first: the integer kernel has the sequence first"
+        self.result.recurrent.append(op)
         return ""
 
     def _left_out(self, op: Op) -> str:

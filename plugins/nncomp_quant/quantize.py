@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Self
 
@@ -15,13 +15,15 @@ from nncomp.ops import Role
 from nncomp.opset import convert_opset
 from nncomp.passes import Context, Effect, option
 from nncomp.selectors import select
-from nncomp.statistics import Histogram, Range, observe
+from nncomp.statistics import Histogram, Range, observe, probed
 from nncomp.targets import Int8Support
 from nncomp.tuning import TunablePass, Unit
 from nncomp_quant.bias_correction import correct_biases
+from nncomp_quant.bodies import constants_read, drop_unread
 from nncomp_quant.dynamic import insert_dynamic
 from nncomp_quant.insert import Inserter, require_finite
 from nncomp_quant.plan import QuantPlan, plan_quantization
+from nncomp_quant.recurrent import insert_recurrent
 from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range, within, without_weight
 from nncomp_quant.weights import WeightQuantizer
 
@@ -83,28 +85,35 @@ class Quantize(TunablePass):
             ctx.note("info", "opset", reason=f"lifted from {version} to {PER_CHANNEL_OPSET}")
             convert_opset(graph, PER_CHANNEL_OPSET)
             infer_types(graph, ctx.ops)
-        plan = self._plan(graph, ctx, int8)
-        for op, reason in plan.left.items():
-            ctx.note("declined", "quantize", node=op.label, reason=reason)
-        if plan.empty:
-            raise _nothing_to_do(plan)
-        ctx.results[self.name] = _summary(plan)
+        plans = self._plans(graph, ctx, int8)
+        if all(plan.empty for plan in plans.values()):
+            raise _nothing_to_do(plans)
         pair_safe = self.pair_safe and int8.pair_saturation
-        if plan.static:
-            weights = WeightQuantizer(self.per_channel and int8.per_channel_weights, pair_safe)
-            _look_at_weights(graph, plan, weights, ctx)
-            params = self._calibrated(graph, plan, ctx)
-            if self.bias_samples:
-                correct_biases(graph, plan, params, weights, ctx, samples=self.bias_samples)
-            Inserter(graph, ctx.ops, plan, params, weights).run()
-        insert_dynamic(graph, plan, ctx.scratch, pair_safe=pair_safe)
+        weights = WeightQuantizer(self.per_channel and int8.per_channel_weights, pair_safe)
+        read = constants_read(graph)
+        for part, plan in plans.items():
+            _look_at_weights(part, plan, weights, ctx)
+        params = self._calibrated(graph, plans, ctx) if any(plan.static for plan in plans.values()) else {}
+        for plan in plans.values():
+            for op, reason in plan.left.items():
+                ctx.note("declined", "quantize", node=op.label, reason=reason)
+        ctx.results[self.name] = _summary(plans)
+        if plans[graph].static and self.bias_samples:
+            correct_biases(graph, plans[graph], params, weights, ctx, samples=self.bias_samples)
+        for part, plan in plans.items():
+            Inserter(part, ctx.ops, plan, params, weights).run()
+            insert_dynamic(part, plan, ctx.scratch, pair_safe=pair_safe)
+            insert_recurrent(part, plan, ctx.scratch, pair_safe=pair_safe)
+        drop_unread(read)
 
     def units(self, graph: Graph, ctx: Context) -> Sequence[Unit]:
         """Return the ops that are quantized and have a say in the error; see :mod:`nncomp.tuning`."""
-        plan = self._plan(graph, ctx, _int8_support(ctx))
-        rounded = {op for op in plan.static if ctx.ops.quant(op, graph.opsets).role is not Role.PASSTHROUGH}
-        rounded.update(plan.dynamic, plan.tables)
-        return [Unit(op.label, op.kind, ("int8", "float")) for op in graph.ops() if op in rounded]
+        found = []
+        for part, plan in self._plans(graph, ctx, _int8_support(ctx)).items():
+            rounded = {op for op in plan.static if ctx.ops.quant(op, graph.opsets).role is not Role.PASSTHROUGH}
+            rounded.update(plan.dynamic, plan.recurrent, plan.tables)
+            found += [Unit(op.label, op.kind, ("int8", "float")) for op in part.ops() if op in rounded]
+        return found
 
     def tuned(self, settings: Mapping[str, str]) -> Self:
         """Return this pass with the units that are to be float in ``skip``."""
@@ -115,34 +124,51 @@ class Quantize(TunablePass):
         """Return this pass for one op only."""
         return self.model_copy(update={"only": (unit,)})
 
-    def _plan(self, graph: Graph, ctx: Context, int8: Int8Support, *, full: bool = False) -> QuantPlan:
-        """Return what to quantize; with ``full`` whatever ``skip`` and ``only`` say."""
+    def _plans(self, graph: Graph, ctx: Context, int8: Int8Support, *, full: bool = False) -> dict[Graph, QuantPlan]:
+        """Return what to quantize, by graph and body; with ``full`` whatever ``skip`` and ``only`` say."""
         skip = select(graph, self.skip, option="quantize.skip") if self.skip and not full else frozenset()
         only = select(graph, self.only, option="quantize.only") if self.only and not full else None
-        return plan_quantization(graph, ctx.ops, int8, skip=skip, only=only, embeddings=self.embeddings)
+        return {
+            part: plan_quantization(part, ctx.ops, int8, skip=skip, only=only, embeddings=self.embeddings)
+            for part in graph.graphs()
+        }
 
-    def _calibrated(self, graph: Graph, plan: QuantPlan, ctx: Context) -> dict[Value, QuantParams]:
+    def _calibrated(self, graph: Graph, plans: dict[Graph, QuantPlan], ctx: Context) -> dict[Value, QuantParams]:
+        """Return the parameters of all values that have some of their own.
+
+        What calibration never came to, such as a branch that was not taken, loses its plan.
+        """
+        static = [op for plan in plans.values() for op in plan.static]
         if ctx.data is None:
             raise DataError(
-                f"{plan.static[0].label!r} and {len(plan.static) - 1} more ops need calibration data",
+                f"{static[0].label!r} and {len(static) - 1} more ops need calibration data",
                 code="NNC-D006",
                 hint="give --data with a folder of images, an .npz, or module:function",
             )
-        leaders = plan.leaders
         # Whatever is left out, the same values are watched: what was observed for one choice serves all others.
-        whole = self._plan(graph, ctx, _int8_support(ctx), full=True) if self.skip or self.only else plan
-        watched = [value.name for value in dict.fromkeys((*whole.leaders, *leaders))]
-        seen: Mapping[str, Range | Histogram] = observe(graph, ctx, watched, self._accumulator)
+        whole = self._plans(graph, ctx, _int8_support(ctx), full=True) if self.skip or self.only else plans
+        watched = [(part, value) for part in plans for value in (*whole[part].leaders, *plans[part].leaders)]
+        run, names = graph, {value: value.name for _, value in watched}
+        if any(part is not graph for part, _ in watched):
+            run, names = probed(graph, dict.fromkeys(watched))
+        seen: Mapping[str, Range | Histogram] = observe(
+            run, ctx, list(dict.fromkeys(names.values())), self._accumulator
+        )
+        extents = {value: _extent(seen[name]) for value, name in names.items()}
+        for part, plan in plans.items():
+            if part is not graph and not any(extents[value].count + extents[value].bad for value in plan.leaders):
+                plan.give_up_static("calibration never came here: no sample took this branch")
+        leaders = [value for plan in plans.values() for value in plan.leaders]
+        clips = {value: bounds for plan in plans.values() for value, bounds in plan.clips.items()}
         params = {}
         for value in leaders:
-            one = seen[value.name]
-            extent = one if isinstance(one, Range) else one.range
+            one, extent = seen[names[value]], extents[value]
             if extent.count == 0 or extent.low == extent.high:
                 nothing = "was never finite" if extent.bad else "had no elements"
                 state = f"was always {extent.low:g}" if extent.count else nothing
                 ctx.warn(QuantizationWarning(f"in calibration, this value {state}", code="NNC-W032"), node=value.name)
             chosen = activation_params(*chosen_range(one, self.method, self.percentile))
-            params[value] = within(chosen, *plan.clips.get(value, (None, None)))
+            params[value] = within(chosen, *clips.get(value, (None, None)))
         return params
 
     def _accumulator(self, name: str) -> Range | Histogram:
@@ -187,9 +213,9 @@ def _refuse_quantized(graph: Graph) -> None:
         )
 
 
-def _nothing_to_do(plan: QuantPlan) -> UnsupportedError:
+def _nothing_to_do(plans: Mapping[Graph, QuantPlan]) -> UnsupportedError:
     reasons: dict[str, list[Op]] = {}
-    for op, reason in plan.left.items():
+    for op, reason in _left(plans).items():
         reasons.setdefault(reason, []).append(op)
     told = "; ".join(f"{len(ops)} x {ops[0].kind}: {reason}" for reason, ops in list(reasons.items())[:4])
     return UnsupportedError(
@@ -197,14 +223,23 @@ def _nothing_to_do(plan: QuantPlan) -> UnsupportedError:
     )
 
 
-def _summary(plan: QuantPlan) -> dict[str, object]:
-    def labels(ops: Iterable[Op]) -> list[str]:
-        return [op.label for op in ops]
+def _left(plans: Mapping[Graph, QuantPlan]) -> dict[Op, str]:
+    return {op: reason for plan in plans.values() for op, reason in plan.left.items()}
+
+
+def _extent(seen: Range | Histogram) -> Range:
+    return seen if isinstance(seen, Range) else seen.range
+
+
+def _summary(plans: Mapping[Graph, QuantPlan]) -> dict[str, object]:
+    def labels(ops: Callable[[QuantPlan], Iterable[Op]]) -> list[str]:
+        return [op.label for plan in plans.values() for op in ops(plan)]
 
     return {
-        "static": labels(plan.static),
-        "dynamic": labels(plan.dynamic),
-        "tables": labels(plan.tables),
-        "scaled_values": len(plan.scaled),
-        "left_float": {op.label: reason for op, reason in plan.left.items()},
+        "static": labels(lambda plan: plan.static),
+        "dynamic": labels(lambda plan: plan.dynamic),
+        "recurrent": labels(lambda plan: plan.recurrent),
+        "tables": labels(lambda plan: plan.tables),
+        "scaled_values": sum(len(plan.scaled) for plan in plans.values()),
+        "left_float": {op.label: reason for op, reason in _left(plans).items()},
     }

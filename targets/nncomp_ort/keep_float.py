@@ -17,12 +17,14 @@ _LOOKED_THROUGH: Final = ("Relu", "Clip")
 
 def keep_float(graph: Graph) -> int:
     """Put a copy (Concat of one tensor, which nothing removes) in front of each such op; return how many."""
-    found = [op for op in graph.ops() if op.kind in _KINDS and not op.domain and _would_be_quantized(graph, op)]
-    for op in found:
+    found = [
+        (part, op) for part, op in graph.walk() if op.kind in _KINDS and not op.domain and _would_be_quantized(part, op)
+    ]
+    for part, op in found:
         source = op.inputs[0]
         assert source is not None
-        copy = graph.add_op("Concat", [source], [(f"{source.name}_float", source.type)], attrs={"axis": 0})
-        graph.set_input(op, 0, copy.output)
+        copy = part.add_op("Concat", [source], [(f"{source.name}_float", source.type)], attrs={"axis": 0})
+        part.set_input(op, 0, copy.output)
     return len(found)
 
 

@@ -41,8 +41,7 @@ class OrtTarget(Target):
         except (RuntimeFailure, UnsupportedError) as error:
             findings.append(Finding("refused", "", "", error.message))
         for part, op in graph.walk():
-            reason = "inside a body, where nothing is calibrated" if part is not graph else ""
-            findings.append(_finding(part, op, ctx.ops.quant(op, graph.opsets), reason))
+            findings.append(_finding(part, op, ctx.ops.quant(op, graph.opsets)))
         return findings
 
     def build(self, graph: Graph, ctx: Context) -> Artifact:
@@ -83,19 +82,20 @@ def _causes(graph: Graph, left: Mapping[str, str]) -> dict[str, str]:
     return chains | causes
 
 
-def _finding(graph: Graph, op: Op, role: QuantRole, reason: str) -> Finding:
+def _finding(graph: Graph, op: Op, role: QuantRole) -> Finding:
     int8 = CAPABILITIES.int8
     assert int8 is not None
     kernel = None if op.domain else int8.kernels.get(op.kind)
     source = op.input(0)
     before = int8.kernels.get(source.producer.kind) if source is not None and source.producer is not None else None
-    if not reason and before is not None and op.kind in before.absorbs and not op.domain:
+    reason = ""
+    if before is not None and op.kind in before.absorbs and not op.domain:
         return Finding("ok", op.label, op.kind, "INT8, part of the op in front of it")
     if kernel is None or (kernel.same_scale and role.role is Role.ELEMENTWISE):  # such as Resize that averages
         cause = int8.float_causes.get(op.kind) if not op.domain else None
-        reason = reason or cause or role.reason or "no INT8 kernel"
+        reason = cause or role.reason or "no INT8 kernel"
     elif role.role is Role.COMPUTE and graph.constant(op.input(role.weight or 1)) is None:
-        reason = reason or "its weight is not constant"
+        reason = "its weight is not constant"
     if reason:
         return Finding("float", op.label, op.kind, reason)
     assert kernel is not None

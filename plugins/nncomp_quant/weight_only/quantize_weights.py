@@ -12,6 +12,7 @@ from nncomp.opset import convert_opset
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.selectors import select
 from nncomp.targets import Capabilities, WeightForm, WeightKernel
+from nncomp_quant.bodies import constants_read, drop_unread
 from nncomp_quant.dynamic import quantize_table
 from nncomp_quant.insert import require_finite
 from nncomp_quant.plan import is_table
@@ -100,7 +101,7 @@ class QuantizeWeights(Pass):
             "tables": [op.label for _, op in tables],
             "left_float": {op.label: reason for op, reason in left.items()},
         }
-        read = [(part, [value for value in part.constants() if part.users(value)]) for part in graph.graphs()]
+        read = constants_read(graph)
         blocks = Blocks(self.bits, self.block, self.symmetric)
         for product in products:
             _require_finite(product)
@@ -110,8 +111,7 @@ class QuantizeWeights(Pass):
         written: dict[Value, tuple[Value, Value]] = {}
         for part, op in tables:
             quantize_table(part, op, written, ctx.scratch)
-        for part, values in reversed(read):  # a body that no longer captures a weight leaves it to the graph around it
-            part.remove_unused(values)
+        drop_unread(read)
 
     def _form(self, target: Capabilities) -> tuple[WeightForm, WeightKernel] | None:
         for form, kernel in target.weight_only.items():

@@ -79,6 +79,7 @@ def test_what_was_done_is_left_for_the_report(quantize):
     assert made.ctx.results["quantize"] == {
         "static": ["first"],
         "dynamic": ["MatMul(y)"],
+        "recurrent": [],
         "tables": ["Gather(e)"],
         "scaled_values": 1,
         "left_float": {

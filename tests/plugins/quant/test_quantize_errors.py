@@ -244,23 +244,6 @@ def test_skipping_everything_leaves_nothing(quantize):
     assert error.message == "quantize: nothing in this model can be quantized (1 x Conv: skipped by option)"
 
 
-def test_a_model_whose_work_is_all_in_a_body_says_so(quantize):
-    error = refused(
-        quantize,
-        """
-        g (float[1,3,8,8] x, bool k) => (float[] y) <float[4,3,1,1] w>
-        {
-           y = If (k) <
-              then_branch = t () => (float[] p) { p = Conv (x, w) },
-              else_branch = e () => (float[] q) { q = Relu (x) }
-           >
-        }
-        """,
-    )
-    assert error.code == "NNC-M052"
-    assert "1 x If: its bodies are not quantized: values inside them are not calibrated" in error.message
-
-
 def test_a_model_of_other_domains_only_has_nothing_to_quantize(quantize):
     found = graph("g (float[2] x) => (float[2] y) { y = com.microsoft.Gelu (x) }")
     found.set_info(opsets={"com.microsoft": 1})

@@ -69,7 +69,7 @@ def test_check_knows_attributes_and_operands(op, level, reason):
     assert (findings[-1].level, findings[-1].reason) == (level, reason)
 
 
-def test_check_names_what_is_in_bodies_and_does_not_promise_it_integers():
+def test_check_looks_into_bodies():
     findings = check("""
     g (float[1,3,8,8] x, bool k) => (float[1,4,8,8] y) <float[4,3,1,1] w>
     {
@@ -80,8 +80,7 @@ def test_check_names_what_is_in_bodies_and_does_not_promise_it_integers():
     }
     """)
     inside = [one for one in findings if one.kind == "Conv"]
-    assert [one.level for one in inside] == ["float", "float"]
-    assert {one.reason for one in inside} == {"inside a body, where nothing is calibrated"}
+    assert [(one.level, one.reason) for one in inside] == [("ok", "INT8"), ("ok", "INT8")]
 
 
 def test_check_has_one_refusal_with_what_onnxruntime_says():
