@@ -1,6 +1,6 @@
 """Compile a model larger than protobuf takes, weight-only, and measure the memory that it costs.
 
-    python tests/bench/large_model.py FOLDER --gigabytes 2.5 --bits 8
+    python tests/bench/large_model.py FOLDER --gigabytes 2.5
 
 Writes a language model's skeleton into FOLDER (external data; the embedding table is read by a Gather and, transposed,
 by the last product: tied weights), then, in a process of its own, loads it, cleans it up, quantizes its weights to the
