@@ -8,17 +8,18 @@ from typing import Final, cast
 
 import numpy as np
 
-from nncomp.axes.model import AxisAnalysis, Labels, Work
+from nncomp.axes.model import AxisAnalysis, Labels, Work, is_constant
 from nncomp.axes.naming import dimensions, pinned_dimensions
 from nncomp.axes.preparing import unshare_vectors
 from nncomp.axes.walk import Walk
 from nncomp.infer import infer_types
-from nncomp.ir import Graph, Op, TensorType, Value
+from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable, builtin_table
 from nncomp.ops.components import components
 from nncomp.ops.coupling import Atoms, Axes, ChoiceKey, Ledger
 
 _ROUNDS: Final = 8
+_QUANTIZED: Final = frozenset({DataType.INT4, DataType.UINT4, DataType.INT8, DataType.UINT8, DataType.INT32})
 
 
 def analyse(
@@ -112,6 +113,7 @@ def _result(walk: Walk, closed: Atoms, input_shapes: Mapping[str, tuple[int, ...
         pinned=pinned_dimensions(walk, numbers),
         unknown=tuple(walk.unknown),
         works=_works(walk, labels, numbers, input_shapes),
+        weights=_weights(graph, labels),
         contractions=tuple(walk.ledger.contractions),
         edits=tuple(walk.ledger.edits),
         closed=numbers,
@@ -125,6 +127,17 @@ def _numbered(axes: Axes, numbers: Atoms) -> Labels | None:
 
 def _free(labels: Atoms) -> Atoms | None:
     return labels if labels.any() else None
+
+
+def _weights(graph: Graph, labels: Mapping[Value, Labels]) -> tuple[tuple[tuple[int, ...], Labels], ...]:
+    found = []
+    for part in graph.graphs():
+        for value in part.values():
+            data = part.constant(value) if is_constant(value) else None
+            if data is None or not (data.dtype.is_floating_point() or (value in labels and data.dtype in _QUANTIZED)):
+                continue
+            found.append((data.shape, labels.get(value, ())))
+    return tuple(found)
 
 
 def _works(

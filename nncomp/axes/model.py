@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -98,6 +98,7 @@ class AxisAnalysis:
         pinned: The others.
         unknown: Ops without a rule, which pin all that they touch.
         works: What costs multiply-accumulates.
+        weights: Shape and labels of each constant that counts as parameters.
         contractions, edits: For masks and surgery.
     """
 
@@ -110,6 +111,7 @@ class AxisAnalysis:
     pinned: tuple[PinnedDimension, ...]
     unknown: tuple[Op, ...]
     works: tuple[Work, ...]
+    weights: tuple[tuple[tuple[int, ...], Labels], ...]
     contractions: tuple[Contraction, ...]
     edits: tuple[tuple[Graph, Op, Edit], ...]
     closed: Atoms  # closed atom of each raw one
@@ -138,15 +140,18 @@ class AxisAnalysis:
         )
 
     def params(self, atoms: Iterable[int] | Atoms = ()) -> int:
-        """Return the number of elements of all labelled constants once ``atoms`` are removed."""
+        """Return the number of elements of all weights, bodies' included, once ``atoms`` are removed.
+
+        Weights are floats, and integers that a removal would cut.
+        """
         alive = self.alive(atoms)
         total = 0
-        for value in self._constants:
-            shape = _shape(value)
-            for axis, labels in enumerate(self.labels[value]):
+        for shape, axes in self.weights:
+            sizes = list(shape)
+            for axis, labels in enumerate(axes):
                 if labels is not None:
-                    shape[axis] = int(alive[labels].sum())
-            total += int(np.prod(shape, dtype=np.int64))
+                    sizes[axis] = int(alive[labels].sum())
+            total += math.prod(sizes)
         return total
 
     def macs(self, atoms: Iterable[int] | Atoms = ()) -> int:
@@ -160,16 +165,7 @@ class AxisAnalysis:
             total += work.macs * share
         return round(total)
 
-    @cached_property
-    def _constants(self) -> tuple[Value, ...]:
-        return tuple(value for value in self.labels if is_constant(value))
-
 
 def is_constant(value: Value) -> bool:
     """Return True for a constant and for what a Constant node gives."""
     return value.const is not None or (value.producer is not None and value.producer.is_a("Constant"))
-
-
-def _shape(value: Value) -> list[int]:
-    shape = value.shape or ()
-    return [dim if isinstance(dim, int) else 1 for dim in shape]

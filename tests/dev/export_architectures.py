@@ -382,6 +382,9 @@ def networks() -> dict[str, tuple[Callable[[], nn.Module], Callable[[], Example]
 
 def randomize(model: nn.Module) -> None:
     """Give BatchNormalization statistics and affine maps that no two channels share."""
+    for name, parameter in model.named_parameters():
+        if "layer_scale" in name:  # ConvNeXt starts its blocks at nothing
+            nn.init.uniform_(parameter, 0.5, 1.5)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm | nn.InstanceNorm2d):
             if module.weight is not None:
