@@ -47,9 +47,14 @@ class Equalize(Pass):
 
     name: ClassVar[str] = "equalize"
     effect: ClassVar[Effect] = Effect.LOSSY
-    after: ClassVar[tuple[str, ...]] = ("cleanup", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose")
+    after: ClassVar[tuple[str, ...]] = (
+        "cleanup", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose", "prune-structured",
+    )  # fmt: skip
     because: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"decompose": "the channels between two factors are to be evened out, too"}
+        {
+            "decompose": "the channels between two factors are to be evened out, too",
+            "prune-structured": "refitted weights have other ranges",
+        }
     )
 
     samples: int = option(32, help="calibration samples to see channel ranges on", ge=1)

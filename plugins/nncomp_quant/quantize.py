@@ -53,9 +53,15 @@ class Quantize(TunablePass):
     effect: ClassVar[Effect] = Effect.LOSSY
     after: ClassVar[tuple[str, ...]] = (
         "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose",
-        "equalize", "smooth",
+        "equalize", "smooth", "prune-structured", "sparsify",
     )  # fmt: skip
-    because: ClassVar[Mapping[str, str]] = MappingProxyType({"decompose": "factors are made of float weights"})
+    because: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "decompose": "factors are made of float weights",
+            "prune-structured": "what is left is refitted in float",
+            "sparsify": "what is left is refitted in float",
+        }
+    )
 
     method: Method = option(Method.MSE, help="how activation ranges are chosen from calibration data")
     percentile: float = option(99.999, help="for method percentile: how much of the mass is kept", gt=50, le=100)

@@ -1,0 +1,165 @@
+"""The parts of pruning: elimination is least squares, prices are exact, and allocations meet their budgets."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nncomp.axes import analyse
+from nncomp.infer import infer_types
+from nncomp.ops import builtin_table, layer_bias, set_layer_bias
+from nncomp.statistics import residual_aims
+from nncomp.testing import assert_same_function, graph
+from nncomp_prune.allocation import Curve, allocate, evenly, levels
+from nncomp_prune.elimination import Elimination, Problem
+from nncomp_prune.pricing import macs_model, params_model
+from nncomp_prune.tracks import _places
+
+
+def problem(seed, outputs=4, atoms=6, wide=2):
+    rng = np.random.default_rng(seed)
+    size = atoms * wide
+    x = rng.normal(size=(60, size)) @ rng.normal(size=(size, size))
+    y = x @ rng.normal(size=(size, outputs)) + rng.normal(size=(60, outputs))
+    square, cross = x.T @ x + 0.1 * np.eye(size), y.T @ x
+    columns = rng.permutation(size).reshape(atoms, wide)
+    return Problem(cross @ np.linalg.inv(square), np.linalg.inv(square), columns), square, cross
+
+
+def residual(square, cross, kept):
+    """Return the least squares with these columns, less the energy of y."""
+    return -np.trace(cross[:, kept] @ np.linalg.solve(square[np.ix_(kept, kept)], cross[:, kept].T))
+
+
+@given(seed=st.integers(0, 99), wide=st.integers(1, 3))
+def test_what_an_elimination_costs_is_what_least_squares_loses(seed, wide):
+    one, square, cross = problem(seed, wide=wide)
+    everything = residual(square, cross, np.arange(len(square)))
+    prices = one.costs(np.ones(6, bool))
+    for atom, price in enumerate(prices):
+        kept = np.setdiff1d(np.arange(len(square)), one.columns[atom])
+        np.testing.assert_allclose(price, residual(square, cross, kept) - everything, rtol=1e-6, atol=1e-8)
+    elimination = Elimination([one], 6)
+    elimination.run(4)
+    assert elimination.order[0] == int(np.argmin(prices))
+    kept = np.setdiff1d(np.arange(len(square)), one.columns[elimination.order])
+    np.testing.assert_allclose(elimination.costs[-1], residual(square, cross, kept) - everything, rtol=1e-6)
+    solution = np.zeros_like(cross)
+    solution[:, kept] = np.linalg.solve(square[np.ix_(kept, kept)], cross[:, kept].T).T
+    np.testing.assert_allclose(one.weight, solution, rtol=1e-5, atol=1e-8)
+
+
+def test_atoms_may_have_different_numbers_of_columns():
+    columns = _places(np.array([7, 0, 3, 7, 9]), np.array([3, 7, 8]))
+    assert columns.tolist() == [[2, -1], [0, 3], [-1, -1]]
+    whole, square, cross = problem(0, atoms=5, wide=1)
+    ragged = Problem(whole.weight.copy(), whole.inverse.copy(), columns)
+    prices = ragged.costs(np.ones(3, bool))
+    everything = residual(square, cross, np.arange(5))
+    for price, gone in zip(prices, ([2], [0, 3], []), strict=True):
+        kept = np.setdiff1d(np.arange(5), gone)
+        np.testing.assert_allclose(price, residual(square, cross, kept) - everything, rtol=1e-6, atol=1e-8)
+
+
+@given(size=st.integers(2, 300), align=st.sampled_from([1, 4, 8, 16, 32]), share=st.floats(0, 1))
+def test_what_stays_is_aligned(size, align, share):
+    least = max(1, int(share * size))
+    found = levels(size, align, least)
+    assert found[0] == 0
+    assert (np.diff(found) > 0).all()
+    kept = size - found[1:]
+    assert (kept >= least).all()
+    step = align
+    while size < 2 * step > 2:
+        step //= 2
+    assert (kept % max(step, 1) == 0).all() or size < 2
+
+
+@given(
+    errors=st.lists(st.lists(st.floats(0, 9), min_size=4, max_size=4), min_size=1, max_size=3),
+    weights=st.lists(st.floats(0.5, 3), min_size=3, max_size=3),
+    share=st.floats(0.2, 0.95),
+)
+def test_a_budget_is_met_without_a_step_too_many(errors, weights, share):
+    curves = [Curve(np.array([0.0, *np.cumsum(one), np.inf]), np.arange(5)) for one in errors]
+    prices = np.array(weights[: len(curves)])
+
+    def cost(gone):
+        return float(prices @ (1 - gone / 5))
+
+    budget = max(share, 0.21) * prices.sum()
+    gone = allocate(curves, cost, budget)
+    assert cost(gone) <= budget + 1e-9
+    for dimension in np.flatnonzero(gone):
+        fewer = gone.copy()
+        fewer[dimension] -= 1
+        spared = curves[dimension].errors[gone[dimension]] > curves[dimension].errors[fewer[dimension]]
+        assert not (spared and cost(fewer) <= budget)
+
+
+@given(seed=st.integers(0, 200))
+def test_on_convex_curves_the_greedy_way_is_close_to_the_best(seed):
+    rng = np.random.default_rng(seed)
+    curves = [
+        Curve(np.array([0.0, *np.cumsum(np.sort(rng.exponential(size=6))), np.inf]), np.arange(7)) for _ in range(3)
+    ]
+
+    def cost(gone):
+        return float((1 - gone / 8).sum())
+
+    def error(gone):
+        return sum(curve.errors[number] for curve, number in zip(curves, gone, strict=True))
+
+    found = allocate(curves, cost, 2.0)
+    best = min(error(one) for one in product(range(7), repeat=3) if cost(np.array(one)) <= 2.0)
+    assert error(found) <= best + 1e-9
+
+
+def test_where_the_budget_cannot_be_met_all_that_may_leave_leaves():
+    curves = [Curve(np.array([0.0, 1.0, 2.0, np.inf]), np.array([0, 2]))]
+    assert allocate(curves, lambda gone: 3.0 - gone.sum(), 0.5).tolist() == [2]
+    assert evenly(curves, 0.4).tolist() == [2]
+    assert evenly(curves, 0.1).tolist() == [0]
+
+
+@given(data=st.data())
+def test_prices_are_those_of_the_analysis(data):
+    made = graph(
+        "g (float[1,3,6,6] x) => (float[1,4] y)"
+        "<float[8,3,3,3] w1, float[8,1,3,3] w2, float[6,8,1,1] w3, float[6,4] w4>"
+        "{ a = Conv (x, w1)  b = Conv <group=8> (a, w2)  c = Conv (b, w3)  p = GlobalAveragePool (c)"
+        "  f = Flatten (p)  y = Gemm (f, w4) }"
+    )
+    found = analyse(made)
+    gone = [data.draw(st.integers(0, len(one) - 1)) for one in found.dimensions]
+    atoms = np.concatenate([one.atoms[:number] for one, number in zip(found.dimensions, gone, strict=True)])
+    assert round(macs_model(found, found.dimensions).total(np.array(gone))) == found.macs(atoms)
+    assert round(params_model(found, found.dimensions).total(np.array(gone))) == found.params(atoms)
+
+
+def test_a_bias_is_found_in_the_layer_or_behind_it():
+    made = graph(
+        "g (float[2,3] x) => (float[2,4] y) <float[3,4] w, float[4] b, float[4,4] v, float[4] c> {"
+        "m = MatMul (x, w)  h = Add (b, m)  y = Gemm <beta=2.0> (h, v, c) }"
+    )
+    infer_types(made)
+    before, ops = made.clone(), builtin_table()
+    for name, inside in (("m", False), ("y", True)):
+        op = made.find(name).producer
+        bias = layer_bias(made, op, ops.matrix(op, made))
+        assert bias.inside is inside
+        set_layer_bias(made, bias, bias.values)
+    assert_same_function(before, made)
+    assert made.array(made.find("y").producer.input(2)).tolist() == before.array(before.find("c")).tolist()
+
+
+def test_the_deeper_of_two_layers_makes_up_for_their_sum():
+    made = graph(
+        "g (float[1,3,4,4] x) => (float[1,3,4,4] y) <float[3,3,1,1] w, float[3,3,1,1] v, float[3,3,1,1] u> {"
+        "a = Conv (x, w)  r = Relu (a)  b = Conv (r, v)  s = Conv (x, u)  y = Add (b, s) }"
+    )
+    infer_types(made)
+    assert residual_aims(made, ["a", "b", "s"]) == {"b": ("y", "s")}
