@@ -17,7 +17,7 @@ from nncomp_sparse.hardware import TENSORS, Hardware
 from nncomp_sparse.layer import Layer
 from nncomp_sparse.precision import layer_cycles_per_mac, width
 from nncomp_sparse.traffic import span
-from nncomp_sparse.work import executed_share, imbalance, saving, skipping
+from nncomp_sparse.work import executed_share, finished_share, imbalance, saving, skipping
 
 Floats = npt.NDArray[np.float64]
 
@@ -97,12 +97,18 @@ class Costing:
     @cached_property
     def timed_share(self) -> float:
         """Share of the products that take time."""
-        return executed_share(self.layer, **skipping(self.machine)) if not self._structured else self._kept
+        share = executed_share(self.layer, **skipping(self.machine)) if not self._structured else self._kept
+        return share * self._finished
 
     @cached_property
     def paid_share(self) -> float:
         """Share of the products that take energy."""
-        return executed_share(self.layer, **saving(self.machine)) if not self._structured else self._kept
+        share = executed_share(self.layer, **saving(self.machine)) if not self._structured else self._kept
+        return share * self._finished
+
+    @cached_property
+    def _finished(self) -> float:
+        return finished_share(self.layer, self.machine, self.bits["weight"] * self.bits["input"])
 
     @property
     def _structured(self) -> bool:

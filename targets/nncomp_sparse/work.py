@@ -38,6 +38,25 @@ def executed_share(layer: Layer, *, weight: bool, input: bool) -> float:
     return layer.weight.density * layer.input.density
 
 
+def finished_share(layer: Layer, machine: Hardware, bits: int) -> float:
+    """Return the share of a layer's products that is left when outputs that ReLU makes zero are cut short.
+
+    ``sign``: outputs that stay take all their products, the others the stated share. ``predictor``: all products at its
+    width, which cost ``cost_bits^2 / bits``, and those of the outputs that it lets through.
+
+    Args:
+        layer: Its output's zeros must be known.
+        machine: Says how.
+        bits: Product of the widths of both operands.
+    """
+    way, positive = machine.sparsity.speculation, layer.output.density
+    if way.mode == "none" or positive >= 1:
+        return 1.0
+    if way.mode == "sign":
+        return positive + (1 - positive) * way.exit
+    return min(way.cost_bits**2 / bits + positive * way.recall, 1.0)
+
+
 def skipping(machine: Hardware) -> dict[str, bool]:
     """Return the operands whose zeros save time."""
     return {tensor: machine.sparsity.of(tensor).action == "skip" for tensor in ("weight", "input")}

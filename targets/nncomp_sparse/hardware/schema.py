@@ -181,13 +181,15 @@ class Speculation(Section):
     """Outputs that are cut short because ReLU will make them zero anyway.
 
     Attributes:
-        mode: ``none``; ``sign``: weights sorted by sign, exact, stops once the sum is negative; ``predictor``: a
-            product of ``cost_bits`` wide operands decides.
+        mode: ``none``; ``sign``: weights sorted by sign, exact, stops once the sum is negative (SnaPEA); ``predictor``:
+            a product of ``cost_bits`` wide operands decides.
+        exit: With ``sign``: share of the products of an output that becomes zero which are done before that is known.
         cost_bits: Width of the predictor's operands.
-        recall: Share of the positive outputs that the predictor lets through.
+        recall: Share of the positive outputs that the predictor lets through; the rest is wrong, and a risk.
     """
 
     mode: Literal["none", "sign", "predictor"] = "none"
+    exit: Annotated[float, Field(ge=0, le=1)] = 1.0
     cost_bits: Bits = 4
     recall: Annotated[float, Field(gt=0, le=1)] = 1.0
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from nncomp_sparse.hardware import Hardware
 from nncomp_sparse.layer import Layer, Operand
-from nncomp_sparse.work import executed_share, expected_maximum, queue_cycles
+from nncomp_sparse.price import price_layer
+from nncomp_sparse.work import executed_share, expected_maximum, finished_share, queue_cycles
 
 
 @pytest.mark.parametrize(("trials", "share", "elements"), [(10, 0.3, 4), (200, 0.05, 64), (1000, 0.6, 16)])
@@ -71,3 +73,20 @@ def test_a_deeper_queue_is_never_slower_and_no_queue_waits_for_each_column():
     cycles = [queue_cycles(work, depth) for depth in (1, 2, 4, 8, 1000)]
     assert cycles == sorted(cycles, reverse=True)
     assert cycles[-1] >= np.maximum(work, 1).sum(axis=0).max()
+
+
+def test_outputs_that_become_zero_are_cut_short(machine, conv):
+    layer = Layer.given("c", conv(8, 8, 6, 3), output=0.4)
+
+    def with_(**speculation):
+        plain = machine().model_dump()
+        return Hardware.model_validate(plain | {"sparsity": {"speculation": speculation}})
+
+    assert finished_share(layer, with_(mode="sign", exit=0.5), 256) == pytest.approx(0.4 + 0.6 * 0.5)
+    assert finished_share(layer, with_(mode="predictor", cost_bits=4, recall=0.9), 256) == pytest.approx(
+        16 / 256 + 0.4 * 0.9
+    )
+    assert finished_share(layer.dense(), with_(mode="sign", exit=0.5), 256) == 1
+    full, cut = price_layer(layer, with_()), price_layer(layer, with_(mode="sign", exit=0.5))
+    assert 0.7 <= cut.compute_cycles / full.compute_cycles < 0.9  # and the slowest element is waited for
+    assert cut.energy < full.energy
