@@ -16,6 +16,9 @@ from nncomp_lowrank.svd import Array
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
+ROUNDS: Final = 4
+"""How often the factors of a layer are scaled against each other."""
+
 GEMM_WITHOUT_BIAS: Final = 11
 """First opset whose Gemm may leave its bias out."""
 
@@ -46,7 +49,7 @@ def balanced(factors: Sequence[Array], stages: Sequence[Stage]) -> list[Array]:
         stages: What they are.
     """
     found = list(factors)
-    for reader in range(len(found) - 2, -1, -1):
+    for reader in [*range(len(found) - 2, -1, -1)] * ROUNDS:  # each pair upsets its neighbours a little
         writer = reader + 1
         groups = 1 if stages[reader].depthwise else found[writer].shape[0] // found[reader].shape[1]
         written = np.sqrt(np.square(found[writer]).reshape(found[writer].shape[0], -1).mean(axis=1))
