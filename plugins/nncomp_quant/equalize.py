@@ -21,19 +21,35 @@ Factors = npt.NDArray[np.float64]
 
 
 @dataclass
-class ChannelPeak:
-    """Largest absolute value of each channel (axis 1)."""
+class ChannelRange:
+    """Lowest and highest value of each channel (axis 1)."""
 
-    peak: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(1, np.float32))
+    low: npt.NDArray[np.float32] = field(default_factory=lambda: np.full(1, np.inf, np.float32))
+    high: npt.NDArray[np.float32] = field(default_factory=lambda: np.full(1, -np.inf, np.float32))
 
     def update(self, array: npt.NDArray[Any]) -> None:
         """Add one sample's tensor, (N, C, ...)."""
         axes = tuple(axis for axis in range(array.ndim) if axis != 1)
-        self.peak = np.maximum(self.peak, np.maximum(array.max(axis=axes), -array.min(axis=axes)))
+        self.low = np.minimum(self.low, array.min(axis=axes))
+        self.high = np.maximum(self.high, array.max(axis=axes))
 
     def merge(self, other: Self) -> None:
         """Add what ``other`` saw."""
-        self.peak = np.maximum(self.peak, other.peak)
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+
+    @property
+    def peak(self) -> npt.NDArray[np.float64]:
+        """Largest absolute value."""
+        return np.maximum(np.maximum(self.high, -self.low), 0.0).astype(np.float64)
+
+    def reach(self, margin: float) -> npt.NDArray[np.float64]:
+        """Return what inputs that were not seen may come to: ``margin`` half ranges above the highest value.
+
+        A channel that is small on both sides of zero will stay so; one that is mostly far below zero, and was seen
+        little above it, may come to anything.
+        """
+        high, low = self.high.astype(np.float64), self.low.astype(np.float64)
+        return np.asarray(np.maximum(high + margin * (high - low) / 2, 0.0))
 
 
 class Equalize(Pass):
@@ -41,8 +57,8 @@ class Equalize(Pass):
 
     Cross-layer equalization (Nagel et al., "Data-free quantization through weight equalization and bias correction",
     ICCV 2019, section 4.1), with ranges of activations from calibration: weights have a scale per channel and do not
-    need it, activations have one scale in all and do. Nothing changes but rounding; only with ``through_clips`` may a
-    channel behind Clip(0, c) grow, which then saturates earlier on inputs unlike those seen.
+    need it, activations have one scale in all and do. Nothing changes but rounding, and that a channel behind
+    Clip(0, c) that grows s times is bounded by c / s: as long as that lies well above all that the Clip reads.
     """
 
     name: ClassVar[str] = "equalize"
@@ -57,7 +73,7 @@ class Equalize(Pass):
         }
     )
 
-    samples: int = option(32, help="calibration samples to see channel ranges on", ge=1)
+    samples: int = option(64, help="calibration samples to see channel ranges on", ge=1)
     strength: float = option(
         0.5,
         help="exponent of the factor where dense layers read the channels; 1 equalizes activations fully",
@@ -66,9 +82,11 @@ class Equalize(Pass):
     )
     max_factor: float = option(8.0, help="largest factor a channel may get", ge=1)
     through_clips: bool = option(
-        False, help="scale channels behind an upper bound, too: right for what calibration saw, a risk beyond"
+        True, help="scale channels behind an upper bound, too, as far as what was seen in front of it leaves room"
     )
-    margin: float = option(2.0, help="a clipped channel keeps room for this many times the largest value seen", ge=1)
+    margin: float = option(
+        3.0, help="half ranges of what a Clip reads that a channel behind it keeps room for, above all seen", ge=0
+    )
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Equalize every class of channels that can be.
@@ -88,12 +106,13 @@ class Equalize(Pass):
             raise DataError(
                 "equalize: channel ranges need calibration data", code="NNC-D006", hint="give --data, as for quantize"
             )
-        names = [value.name for one in classes for value in _deciding(one, graph)]
-        peaks = observe(graph, ctx, names, lambda name: ChannelPeak(), samples=self.samples)
+        names = [value.name for one in classes for value in (*_deciding(one, graph), *_clipped(one))]
+        names = list(dict.fromkeys(names))
+        seen = observe(graph, ctx, names, lambda name: ChannelRange(), samples=self.samples)
         inputs: dict[Op, Factors] = {}
         outputs: dict[Op, Factors] = {}
         for one in classes:
-            factors = self._factors(one, graph, {name: peaks[name].peak for name in names})
+            factors = self._factors(one, graph, seen)
             inputs.update(dict.fromkeys(one.readers, factors))
             outputs.update(dict.fromkeys(one.writers, factors))
         changed = [op for op in graph.ops() if op in inputs or op in outputs]
@@ -101,20 +120,30 @@ class Equalize(Pass):
             _rescale(graph, op, ctx.ops, inputs.get(op), outputs.get(op))
         ctx.note("info", "equalize", reason=f"{len(classes)} groups of channels between {len(changed)} layers")
 
-    def _factors(self, one: ChannelClass, graph: Graph, peaks: Mapping[str, npt.NDArray[np.float32]]) -> Factors:
+    def _factors(self, one: ChannelClass, graph: Graph, seen: Mapping[str, ChannelRange]) -> Factors:
         members = _deciding(one, graph)
         share = np.zeros(one.channels or 0)
         for value in members:
-            peak = peaks[value.name].astype(np.float64)
+            peak = seen[value.name].peak
             share = np.maximum(share, peak / max(float(peak.max(initial=0.0)), 1e-30))
         dense = any(op.attr("group", 1) == 1 for op in one.readers)
         factors = np.where(share > 0, np.maximum(share, 1e-30), 1.0) ** -(self.strength if dense else 1.0)
         factors = np.clip(factors, 1.0, self.max_factor)
         for value, ceiling in one.ceilings.items():
-            # Above the largest value seen, clip(s x, 0, c) is s clip(x, 0, c / s): the channel saturates earlier.
-            room = ceiling / np.maximum(self.margin * peaks[value.name].astype(np.float64), 1e-30)
-            factors = np.minimum(factors, np.maximum(room, 1.0))
+            # clip(s x, 0, c) is s clip(x, 0, c / s): the channel saturates earlier.
+            reach = seen[_clip_input(value).name].reach(self.margin)
+            factors = np.minimum(factors, np.maximum(ceiling / np.maximum(reach, 1e-30), 1.0))
         return factors
+
+
+def _clipped(one: ChannelClass) -> list[Value]:
+    """Return what the members' Clips read."""
+    return [_clip_input(value) for value in one.ceilings]
+
+
+def _clip_input(value: Value) -> Value:
+    assert value.producer is not None and value.producer.inputs[0] is not None
+    return value.producer.inputs[0]
 
 
 def _deciding(one: ChannelClass, graph: Graph) -> list[Value]:

@@ -1,13 +1,17 @@
-"""Compare nncomp's default INT8 recipe with ONNX Runtime's own quantizer, on one model and one set of inputs.
+"""Compare nncomp's default INT8 recipe with ONNX Runtime's quantizer and with NNCF, on one model and one set of inputs.
 
-    python tests/bench/compare_int8.py model.onnx calibration.npz evaluation.npz
+    python tests/bench/compare_int8.py model.onnx calibration evaluation
+        [--onnxruntime VENV/bin/python] [--nncf VENV/bin/python]
 
-Both archives hold stacked arrays by input name; the evaluation archive may hold ``labels``. Each tool compresses in a
-process of its own, whose CPU time and peak memory count as a whole, imports included. The three models then run in turn
-in one process, one thread; a speed-up is the median over pairs of float time / INT8 time in CPU time of that thread.
+Data are archives (``.npz``) of stacked arrays by input name, or folders of archives, for samples of different lengths;
+an evaluation archive may hold ``labels``. Each tool compresses in a process of its own, in the environment of its own
+whose interpreter is given, and CPU time and peak memory are those of the whole process, imports included. All files
+are then run by this interpreter, in turn in one process, one thread; a speed-up is the median over pairs of float time
+/ INT8 time in CPU time of that thread.
 
 ONNX Runtime is given the recipe that serves it best on x86: QDQ, UINT8 activations, per-channel INT8 weights, min-max,
-after its own pre-processing; matrix products of models without convolutions go through its dynamic quantizer.
+after its own pre-processing; models without convolutions go through its dynamic quantizer. NNCF is given its default
+for convolutions, and for models without them ``model_type=TRANSFORMER``, which is SmoothQuant.
 """
 
 from __future__ import annotations
@@ -27,21 +31,31 @@ import onnxruntime as ort
 from nncomp.bench import compare_latency
 from nncomp.gate import compare
 
-_RIVAL = """
+_READ = """
 import sys
+from pathlib import Path
 import numpy as np
+
+model, data, out, products = sys.argv[1:]
+
+def feeds():
+    path = Path(data)
+    for one in sorted(path.glob("*.npz")) if path.is_dir() else [path]:
+        arrays = dict(np.load(one))
+        for i in range(len(next(iter(arrays.values())))):
+            yield {name: array[i : i + 1] for name, array in arrays.items()}
+"""
+
+_ONNXRUNTIME = """
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-model, data, out, dynamic = sys.argv[1:]
-if dynamic == "1":
+if products == "1":
     quantize_dynamic(model, out, per_channel=True, weight_type=QuantType.QInt8)
 else:
     class Reader(CalibrationDataReader):
         def __init__(self):
-            arrays = dict(np.load(data))
-            count = len(next(iter(arrays.values())))
-            self.feeds = ({name: array[i : i + 1] for name, array in arrays.items()} for i in range(count))
+            self.feeds = feeds()
 
         def get_next(self):
             return next(self.feeds, None)
@@ -51,14 +65,25 @@ else:
                     activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
 """
 
+_NNCF = """
+import nncf
+import onnx
+
+samples = list(feeds())
+options = {"model_type": nncf.ModelType.TRANSFORMER} if products == "1" else {}
+onnx.save(nncf.quantize(onnx.load(model), nncf.Dataset(samples), subset_size=len(samples), **options), out)
+"""
+
 
 def _measured(command: list[str]) -> dict[str, float]:
     """Run a command; return CPU seconds and peak memory of its process."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{command[:4]} failed with exit status {process.returncode}")
+        raise SystemExit(f"{command[0]} failed with exit status {process.returncode}: {told[-2000:]}")
     return {"cpu_s": round(usage.ru_utime + usage.ru_stime, 2), "peak_mb": round(usage.ru_maxrss / 1024, 1)}
 
 
@@ -69,38 +94,50 @@ def _session(path: Path) -> ort.InferenceSession:
 
 
 def _feeds(path: Path) -> tuple[list[dict[str, np.ndarray]], np.ndarray | None]:
-    arrays = dict(np.load(path))
-    labels = arrays.pop("labels", None)
-    count = len(next(iter(arrays.values())))
-    return [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)], labels
+    found, labels = [], []
+    for one in sorted(path.glob("*.npz")) if path.is_dir() else [path]:
+        arrays = dict(np.load(one))
+        labels.append(arrays.pop("labels", None))
+        count = len(next(iter(arrays.values())))
+        found += [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)]
+    return found, None if any(one is None for one in labels) else np.concatenate(labels)
 
 
 def main() -> None:
-    """Compress with both tools, compare, print one JSON line each."""
+    """Compress with each tool, compare, print one JSON line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("calibration", type=Path)
     parser.add_argument("evaluation", type=Path)
     parser.add_argument("--recipe", nargs="*", default=[], help="passes instead of nncomp's default recipe")
+    parser.add_argument("--onnxruntime", default=sys.executable, help="interpreter with onnxruntime; default: this one")
+    parser.add_argument("--nncf", default="", help="interpreter with nncf; without it NNCF is left out")
     parser.add_argument("--seconds", type=float, default=8.0, help="of timing, a pair of models")
     arguments = parser.parse_args()
     feeds, labels = _feeds(arguments.evaluation)
+    longest = max(feeds, key=lambda feed: sum(array.size for array in feed.values()))
     kinds = {node.op_type for node in onnx.load(arguments.model, load_external_data=False).graph.node}
+    inputs = [str(arguments.model), str(arguments.calibration)]
     with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = Path(folder) / "ours", Path(folder) / "theirs.onnx"
-        command = [sys.executable, "-m", "nncomp", "compile", str(arguments.model), "-o", str(ours), "--no-measure"]
-        command += ["--data", str(arguments.calibration)] + [part for spec in arguments.recipe for part in ("-p", spec)]
-        rival = [sys.executable, "-c", _RIVAL, str(arguments.model), str(arguments.calibration), str(theirs)]
-        costs = [_measured(command), _measured([*rival, str(int("Conv" not in kinds))])]
+        ours = Path(folder) / "ours"
+        command = [sys.executable, "-m", "nncomp", "compile", inputs[0], "-o", str(ours), "--no-measure"]
+        command += ["--data", inputs[1]] + [part for spec in arguments.recipe for part in ("-p", spec)]
+        tools = {"nncomp": (command, ours / "model.onnx")}
+        rivals = {"onnxruntime": (arguments.onnxruntime, _ONNXRUNTIME), "nncf": (arguments.nncf, _NNCF)}
+        for name, (python, code) in rivals.items():
+            out = Path(folder) / f"{name}.onnx"
+            if python:
+                tools[name] = ([python, "-c", _READ + code, *inputs, str(out), str(int("Conv" not in kinds))], out)
         reference = _session(arguments.model)
-        expected = [dict(enumerate(reference.run(None, feed))) for feed in feeds]
-        for name, path, cost in zip(("nncomp", "onnxruntime"), (ours / "model.onnx", theirs), costs, strict=True):
+        expected = [reference.run(None, feed)[0] for feed in feeds]
+        for name, (run, path) in tools.items():
+            cost = _measured(run)
             session = _session(path)
-            got = [dict(enumerate(session.run(None, feed))) for feed in feeds]
-            deviation = compare([{"y": run[0]} for run in expected], [{"y": run[0]} for run in got])
+            got = [session.run(None, feed)[0] for feed in feeds]
+            deviation = compare([{"y": one} for one in expected], [{"y": one} for one in got])
             latency = compare_latency(
-                lambda session=session: session.run(None, feeds[0]),
-                lambda: reference.run(None, feeds[0]),
+                lambda session=session: session.run(None, longest),
+                lambda: reference.run(None, longest),
                 seconds=arguments.seconds,
             )
             line = {
@@ -112,9 +149,8 @@ def main() -> None:
                 "size_mb": round(path.stat().st_size / 1e6, 3),
                 **cost,
             }
-            if expected[0][0].ndim == 2:
-                best = np.concatenate([run[0] for run in got]).argmax(1)
-                float_best = np.concatenate([run[0] for run in expected]).argmax(1)
+            if expected[0].ndim == 2:
+                best, float_best = np.concatenate(got).argmax(1), np.concatenate(expected).argmax(1)
                 line["agree_percent"] = round(float((best == float_best).mean() * 100), 2)
                 if labels is not None:
                     line["top1_percent"] = round(float((best == labels).mean() * 100), 2)

@@ -18,7 +18,7 @@ from nncomp.passes import Context
 from nncomp.runtime import Feeds, random_feeds
 from nncomp.testing import assert_same_function, graph
 from nncomp_quant.channels import channel_classes
-from nncomp_quant.equalize import Equalize
+from nncomp_quant.equalize import ChannelRange, Equalize
 
 _CHAIN = """
 g (float[1,3,8,8] x) => (float[1,5,8,8] y)
@@ -144,8 +144,8 @@ def test_a_shared_weight_is_left_alone() -> None:
     assert after.has_name("w")
 
 
-def test_channels_behind_an_upper_bound_are_left_alone_by_default() -> None:
-    _, _, ctx = _equalized(_CLIPPED)
+def test_channels_behind_an_upper_bound_are_left_alone_on_request() -> None:
+    _, _, ctx = _equalized(_CLIPPED, through_clips=False)
     assert [note.reason for note in ctx.notes] == ["no channels lie between layers that could share a factor"]
 
 
@@ -153,6 +153,26 @@ def test_through_clips_a_channel_grows_no_further_than_its_bound() -> None:
     before, after, _ = _equalized(_CLIPPED, strength=1.0, through_clips=True, margin=1.0)
     for feeds in _Samples(before):
         assert_same_function(before, after, feeds=feeds)
+
+
+def test_a_channel_that_is_rarely_positive_keeps_room_for_what_was_not_seen() -> None:
+    seen = ChannelRange()
+    #   small on both sides; seen little above zero, but far below; never above
+    seen.update(np.array([[-0.1, -6.0, -8.0]], np.float32))
+    seen.update(np.array([[0.1, 0.2, -0.5]], np.float32))
+    np.testing.assert_allclose(seen.reach(3.0), [0.4, 0.2 + 3 * 3.1, -0.5 + 3 * 3.75], rtol=1e-6)
+    np.testing.assert_allclose(seen.reach(0.0), [0.1, 0.2, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(seen.peak, [0.1, 6.0, 8.0], rtol=1e-6)
+
+
+def test_ranges_of_two_workers_are_one() -> None:
+    one, two, both = ChannelRange(), ChannelRange(), ChannelRange()
+    for number, part in enumerate((one, two)):
+        array = np.random.default_rng(number).normal(size=(2, 3, 4, 4)).astype(np.float32)
+        part.update(array)
+        both.update(array)
+    one.merge(two)
+    np.testing.assert_array_equal((one.low, one.high), (both.low, both.high))
 
 
 def test_without_data_it_says_what_is_missing() -> None:
