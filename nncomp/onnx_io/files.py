@@ -84,7 +84,7 @@ def save(graph: Graph, path: str | os.PathLike[str], *, protobuf_limit: int = PR
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"output {str(path)!r} is a folder", code="NNC-R020", where=Where(file=str(path)))
-    if _weights_bytes(graph) < protobuf_limit * 0.9:
+    if fits_one_message(graph, protobuf_limit):
         stream = _stream(graph)
         if stream.size < protobuf_limit:
             write_atomically(path, stream)
@@ -113,6 +113,11 @@ def save(graph: Graph, path: str | os.PathLike[str], *, protobuf_limit: int = PR
         }
     )
     return (path, data_path)
+
+
+def fits_one_message(graph: Graph, protobuf_limit: int = PROTOBUF_LIMIT) -> bool:
+    """Tell whether a model's weights leave room for the rest in a message of so many bytes."""
+    return _weights_bytes(graph) < protobuf_limit * 0.9
 
 
 def _stream(graph: Graph) -> ModelStream:

@@ -19,10 +19,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from nncomp.ir import Graph, Op, Value
+from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.passes import Context
-from nncomp.statistics import observe
+from nncomp.statistics import observe, probed
 from nncomp_quant.plan import QuantPlan
 from nncomp_quant.scales import QuantParams
 from nncomp_quant.weights import WeightQuantizer
@@ -35,8 +35,8 @@ class MeanVector:
     vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
     def update(self, array: npt.NDArray[Any]) -> None:
-        """Add one sample's vector, of any shape with one element a channel."""
-        self.vectors.append(np.array(array, np.float32).reshape(-1))
+        """Add one sample's vector, (C,), or several stacked along other axes in front."""
+        self.vectors.extend(np.array(array, np.float32).reshape(-1, array.shape[-1]))
 
     def merge(self, other: Self) -> None:
         """Add what ``other`` saw."""
@@ -49,18 +49,18 @@ class MeanVector:
 
 def correct_biases(
     graph: Graph,
-    plan: QuantPlan,
+    plans: Mapping[Graph, QuantPlan],
     params: Mapping[Value, QuantParams],
     weights: WeightQuantizer,
     ctx: Context,
     *,
     samples: int,
 ) -> int:
-    """Change the float biases of the plan's static layers, before quantization is inserted.
+    """Change the float biases of static layers, before quantization is inserted.
 
     Args:
-        graph: Float graph that the plan was made for.
-        plan: What will be quantized.
+        graph: A model's own float graph.
+        plans: What will be quantized of it and of its bodies.
         params: Scale and zero point by value.
         weights: How weights will be quantized.
         ctx: Gives data, threads and progress.
@@ -69,19 +69,24 @@ def correct_biases(
     Returns:
         How many layers were corrected.
     """
-    layers = [op for op in plan.static if _correctable(op, ctx.ops, graph)]
+    layers = {op: part for part, plan in plans.items() for op in plan.static if _correctable(op, ctx.ops, part)}
     if not layers or ctx.data is None:
         return 0
     twin, mapping = graph.clone_with_map()
-    errors: dict[Op, str] = {}
-    for op in layers:
-        copy = mapping[op]
+    twins = dict(zip(graph.graphs(), twin.graphs(), strict=True))
+    errors: dict[Op, tuple[Graph, Value]] = {}
+    for op, part in layers.items():
+        copy, data = mapping[op], plans[part].leader(_data(op))
         assert isinstance(copy, Op)
-        errors[op] = _add_error_branch(twin, copy, params[plan.leader(_data(op))], weights, ctx.ops)
-    found = observe(twin, ctx, list(errors.values()), lambda name: MeanVector(), samples=samples)
-    for op, name in errors.items():
-        _shift_bias(graph, op, found[name].mean(), ctx.ops)
-    return len(layers)
+        errors[op] = twins[part], _add_error_branch(twins[part], copy, params[data], weights, ctx.ops)
+    names = {value: value.name for _, value in errors.values()}
+    if any(part is not twin for part, _ in errors.values()):
+        twin, names = probed(twin, errors.values())
+    found = observe(twin, ctx, list(names.values()), lambda name: MeanVector(), samples=samples)
+    corrected = {op: found[names[value]] for op, (_, value) in errors.items() if found[names[value]].vectors}
+    for op, mean in corrected.items():
+        _shift_bias(layers[op], op, mean.mean(), ctx.ops)
+    return len(corrected)
 
 
 def _correctable(op: Op, ops: OpTable, graph: Graph) -> bool:
@@ -96,8 +101,8 @@ def _data(op: Op) -> Value:
     return value
 
 
-def _add_error_branch(graph: Graph, op: Op, params: QuantParams, weights: WeightQuantizer, ops: OpTable) -> str:
-    """Add E = mean over all but the channel axis of op(Q(x), Q(w)) - op(x, w); return the name of E."""
+def _add_error_branch(graph: Graph, op: Op, params: QuantParams, weights: WeightQuantizer, ops: OpTable) -> Value:
+    """Add E = mean over all but the channel axis of op(Q(x), Q(w)) - op(x, w); return E."""
     role = ops.quant(op, graph.opsets)
     assert role.weight is not None
     weight = op.inputs[role.weight]
@@ -114,15 +119,15 @@ def _add_error_branch(graph: Graph, op: Op, params: QuantParams, weights: Weight
     error = graph.add_op("Sub", [quantized, op.output], [(f"{name}_error", op.output.type)]).output
     assert op.output.shape is not None
     axes = [axis for axis in range(len(op.output.shape)) if axis != 1]
-    mean = _reduce_mean(graph, error, axes, f"{name}_error_mean")
-    return mean.name
+    return _reduce_mean(graph, error, axes, f"{name}_error_mean")
 
 
 def _reduce_mean(graph: Graph, value: Value, axes: list[int], name: str) -> Value:
+    type_ = TensorType(DataType.FLOAT, (None,))
     if graph.opsets.get("", 0) >= 18:
         inputs = [value, graph.add_constant(f"{name}_axes", np.array(axes, np.int64))]
-        return graph.add_op("ReduceMean", inputs, [name], attrs={"keepdims": 0}).output
-    return graph.add_op("ReduceMean", [value], [name], attrs={"axes": axes, "keepdims": 0}).output
+        return graph.add_op("ReduceMean", inputs, [(name, type_)], attrs={"keepdims": 0}).output
+    return graph.add_op("ReduceMean", [value], [(name, type_)], attrs={"axes": axes, "keepdims": 0}).output
 
 
 def _shift_bias(graph: Graph, op: Op, error: npt.NDArray[np.float64], ops: OpTable) -> None:

@@ -19,7 +19,7 @@ from nncomp.statistics import Histogram, Range, observe, probed
 from nncomp.targets import Int8Support
 from nncomp.tuning import TunablePass, Unit
 from nncomp_quant.bias_correction import correct_biases
-from nncomp_quant.bodies import constants_read, drop_unread
+from nncomp_quant.bodies import constants_read, drop_unread, with_bodies
 from nncomp_quant.dynamic import insert_dynamic
 from nncomp_quant.insert import Inserter, require_finite
 from nncomp_quant.plan import QuantPlan, plan_quantization
@@ -104,8 +104,8 @@ class Quantize(TunablePass):
             for op, reason in plan.left.items():
                 ctx.note("declined", "quantize", node=op.label, reason=reason)
         ctx.results[self.name] = _summary(plans)
-        if plans[graph].static and self.bias_samples:
-            correct_biases(graph, plans[graph], params, weights, ctx, samples=self.bias_samples)
+        if self.bias_samples:
+            correct_biases(graph, plans, params, weights, ctx, samples=self.bias_samples)
         for part, plan in plans.items():
             Inserter(part, ctx.ops, plan, params, weights).run()
             insert_dynamic(part, plan, ctx.scratch, pair_safe=pair_safe)
@@ -132,7 +132,7 @@ class Quantize(TunablePass):
 
     def _plans(self, graph: Graph, ctx: Context, int8: Int8Support, *, full: bool = False) -> dict[Graph, QuantPlan]:
         """Return what to quantize, by graph and body; with ``full`` whatever ``skip`` and ``only`` say."""
-        skip = select(graph, self.skip, option="quantize.skip") if self.skip and not full else frozenset()
+        skip = with_bodies(select(graph, self.skip, option="quantize.skip")) if self.skip and not full else frozenset()
         only = select(graph, self.only, option="quantize.only") if self.only and not full else None
         return {
             part: plan_quantization(part, ctx.ops, int8, skip=skip, only=only, embeddings=self.embeddings)

@@ -13,6 +13,8 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from nncomp.errors import UnsupportedError
+from nncomp.ir import Graph
+from nncomp.onnx_io import fits_one_message, save, to_bytes
 from nncomp.runtime import import_onnxruntime, session_options
 
 INTEGER_COMPUTE: Final = frozenset(
@@ -105,6 +107,18 @@ def executed_graph(model: bytes | Path, *, threads: int = 1) -> ModelProto:
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise UnsupportedError(f"onnxruntime refuses the model: {str(error).strip().splitlines()[0]}") from error
         return onnx.load(str(path), load_external_data=False)
+
+
+def executed_of(graph: Graph) -> ModelProto:
+    """Return :func:`executed_graph` of a graph; one that is too large for a message goes through a file.
+
+    Raises:
+        UnsupportedError: ONNX Runtime refuses it (NNC-T002).
+    """
+    if fits_one_message(graph):
+        return executed_graph(to_bytes(graph))
+    with tempfile.TemporaryDirectory(prefix="nncomp-") as folder:
+        return executed_graph(save(graph, Path(folder) / "model.onnx")[0])
 
 
 def read_executed(model: ModelProto, causes: Mapping[str, str], kinds: Mapping[str, str]) -> Executed:

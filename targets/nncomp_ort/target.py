@@ -8,14 +8,13 @@ from typing import ClassVar
 
 from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph, Op
-from nncomp.onnx_io import to_bytes
 from nncomp.ops import QuantRole, Role
 from nncomp.passes import Context
 from nncomp.runtime import RuntimeFailure, Session
 from nncomp.targets import Artifact, Capabilities, Finding, Int8Form, Target
 from nncomp_ort.artifact import OrtArtifact
 from nncomp_ort.capabilities import CAPABILITIES
-from nncomp_ort.executed import FLOAT_COMPUTE, executed_graph, read_executed
+from nncomp_ort.executed import FLOAT_COMPUTE, executed_of, read_executed
 from nncomp_ort.legalize import legalize, newer_than_promised
 
 
@@ -51,8 +50,10 @@ class OrtTarget(Target):
         promise = newer_than_promised(legal)
         if promise:
             ctx.note("warning", "ort", reason=promise, code="NNC-W064")
-        executed = executed_graph(to_bytes(legal), threads=1)
-        left: dict[str, str] = ctx.results.get("quantize", {}).get("left_float", {})
+        executed = executed_of(legal)
+        left: dict[str, str] = {}
+        for result in ctx.results.values():
+            left |= result.get("left_float", {}) if isinstance(result, Mapping) else {}
         assert self.capabilities.int8 is not None
         found = read_executed(executed, _causes(legal, left), self.capabilities.int8.float_causes)
         return OrtArtifact(legal, found, threads=ctx.threads)
@@ -63,15 +64,12 @@ def _causes(graph: Graph, left: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         graph: What is built.
-        left: Why, by label, as the pass ``quantize`` found it; an op with bodies answers for what is in them.
+        left: Why, by label, as passes found it.
     """
     causes: dict[str, str] = {}
     chains: dict[str, str] = {}
     for part, op in graph.walk():
-        around = part
         why = left.get(op.label, "")
-        while not why and around.owner is not None and around.parent is not None:
-            why, around = left.get(around.owner.label, ""), around.parent
         if not why or not op.outputs:
             continue
         causes.update({name: why for name in (op.name, op.output.name) if name})

@@ -12,7 +12,7 @@ from nncomp.opset import convert_opset
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.selectors import select
 from nncomp.targets import Capabilities, WeightForm, WeightKernel
-from nncomp_quant.bodies import constants_read, drop_unread
+from nncomp_quant.bodies import constants_read, drop_unread, with_bodies
 from nncomp_quant.dynamic import quantize_table
 from nncomp_quant.insert import require_finite
 from nncomp_quant.plan import is_table
@@ -86,7 +86,7 @@ class QuantizeWeights(Pass):
         form, kernel = chosen
         if form is WeightForm.BLOCKED_QDQ:
             _lift(graph, ctx)
-        skipped = select(graph, self.skip, option=f"{self.name}.skip") if self.skip else frozenset[Op]()
+        skipped = with_bodies(select(graph, self.skip, option=f"{self.name}.skip")) if self.skip else frozenset[Op]()
         products, left = find_products(graph, ctx.ops, skip=skipped)
         tables = [(part, op) for part, op in graph.walk() if op not in skipped and is_table(op, part)]
         for op, reason in left.items():

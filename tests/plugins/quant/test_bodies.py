@@ -30,7 +30,7 @@ def executed(made):
 
 
 def test_both_branches_are_quantized_where_both_were_seen(quantize):
-    made = quantize(BRANCHES, data=feeds(BRANCHES, [True, False, True, False]))
+    made = quantize(BRANCHES, data=feeds(BRANCHES, [True, False, True, False]), bias_samples=0)
     assert made.ctx.results["quantize"]["static"] == ["taken", "other"]
     assert executed(made).coverage == 1.0
     assert made.sqnr() > 30
@@ -136,3 +136,23 @@ def test_what_cannot_be_watched_says_so(quantize):
         "quantize: nothing in this model can be quantized "
         "(2 x Conv: what this body computes cannot be watched in calibration)"
     )
+
+
+def test_skipping_an_op_skips_its_bodies(quantize):
+    with pytest.raises(UnsupportedError) as caught:
+        quantize(BRANCHES, data=feeds(BRANCHES, [True, False]), skip=["kind:If"])
+    assert str(caught.value) == "quantize: nothing in this model can be quantized (2 x Conv: skipped by option)"
+
+
+def test_biases_in_bodies_are_corrected(quantize):
+    """A weight with a large outlier shifts the mean of its layer; four samples of the same kind show by how much."""
+    rng = np.random.default_rng(0)
+    weight = np.abs(rng.standard_normal((16, 8, 3, 3))).astype(np.float32)
+    weight[:, 0, 0, 0] = 100
+    data = [one | {"x": np.abs(one["x"])} for one in feeds(BRANCHES, [True] * 4)]
+    shifts = []
+    for samples in (0, 4):
+        made = quantize(BRANCHES, constants={"w": weight}, data=data, bias_samples=samples)
+        errors = [run(made.graph, one)["y"] - run(made.before, one)["y"] for one in data]
+        shifts.append(np.abs(np.mean(errors, axis=(0, 1, 3, 4))).mean())
+    assert shifts[1] < 0.3 * shifts[0]

@@ -7,7 +7,7 @@ import pytest
 from nncomp.errors import UnsupportedError
 from nncomp.onnx_io import save, to_bytes
 from nncomp.testing import graph
-from nncomp_ort.executed import Executed, Island, executed_graph, read_executed
+from nncomp_ort.executed import Executed, Island, executed_graph, executed_of, read_executed
 
 UNKNOWN = "onnxruntime chose the float kernel: no integer pattern matched"
 WEIGHTS = "float[4,3,1,1] w, float[4,3,1,1] w1, float[4,4,1,1] w2, float[4,4,2,2] wt"
@@ -230,3 +230,10 @@ def test_a_model_that_onnxruntime_refuses_is_unsupported_in_one_line():
     assert error.value.message.startswith("onnxruntime refuses the model: ")
     assert "acme" in error.value.message
     assert "\n" not in error.value.message
+
+
+def test_a_graph_that_fits_no_message_is_read_from_a_file(monkeypatch):
+    found = graph(f"g (float[1,3,8,8] x) => (float[] y) <{WEIGHTS}> {{ c = Conv (x, w) y = Relu (c) }}")
+    expected = [node.op_type for node in executed_of(found).graph.node]
+    monkeypatch.setattr("nncomp_ort.executed.fits_one_message", lambda graph: False)
+    assert [node.op_type for node in executed_of(found).graph.node] == expected

@@ -278,9 +278,7 @@ def test_a_model_that_onnx_cannot_lower_stays_where_the_runtime_loads_it_and_say
     model = graph("g (float[2] x) => (float[2] y) { y = Relu (x) }", opset=27)
     monkeypatch.setattr(legalizing, "convert_opset", refuse)
     monkeypatch.setattr(legalizing, "_loads", lambda graph: True)
-    monkeypatch.setattr(
-        "nncomp_ort.target.executed_graph", lambda data, threads: executed_graph(to_bytes(graph(TINY)), threads=1)
-    )
+    monkeypatch.setattr("nncomp_ort.target.executed_of", lambda model: executed_graph(to_bytes(graph(TINY)), threads=1))
     ctx = nncomp.Context(target=CAPABILITIES)
     OrtTarget().build(model, ctx)
     assert [(note.code, note.reason) for note in ctx.notes] == [
