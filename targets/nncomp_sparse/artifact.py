@@ -77,8 +77,7 @@ class PricedArtifact(Artifact):
         """Compare the price with that of ``baseline`` with nothing zero; nothing is timed."""
         del seconds
         ops = self.pricing.ops
-        shapes = {name: array.shape for name, array in feeds.items()}
-        work = read_workload(with_shapes(baseline, ops, shapes), ops, {})
+        work = read_workload(with_shapes(baseline, ops, {}, feeds=feeds), ops, {})
         theirs = price_layers(
             tuple(layer.dense() for layer in work.layers), self.pricing.machine, self.pricing.objective
         ).latency_us

@@ -167,6 +167,8 @@ def priced_execution(costing: Costing, done: Execution) -> LayerPrice:
     }
     bound = max(waits, key=lambda name: waits[name])
     slowest = waits[bound]
+    # Vectors that are not filled are idle whether or not there are zeros: what zeros fill up is no imbalance.
+    steps = min(done.steps, done.compute / done.share) if done.share else done.steps
     ideal = layer.macs * costing.cycles_per_mac / machine.array.macs
     energy = {part: float(value[0]) for part, value in priced.energy_pj.items()}
     energy["static"] = static_pj(machine, cycles)
@@ -179,8 +181,8 @@ def priced_execution(costing: Costing, done: Execution) -> LayerPrice:
         compute_cycles=done.compute,
         bound=bound,
         utilization={
-            "mapping": _share(ideal, done.steps),
-            "imbalance": _share(done.steps * done.share, done.compute),
+            "mapping": _share(ideal, steps),
+            "imbalance": _share(steps * done.share, done.compute),
             "bandwidth": _share(done.compute, slowest),
             "fill": _share(slowest, cycles),
         },

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nncomp.errors import DataError, RecipeError, UnsupportedError
-from nncomp.infer import infer_types
-from nncomp.ir import Graph, TensorType
+from nncomp.ir import Graph
 from nncomp.passes import Context, inline_table
-from nncomp.runtime import RuntimeFailure
+from nncomp.report import with_shapes
+from nncomp.runtime import RuntimeFailure, random_feeds
 from nncomp.targets import Artifact, Capabilities, Finding, Int8Kernel, Int8Support, Target
 from nncomp_sparse.activations import Zeros, measure_zeros
 from nncomp_sparse.artifact import PricedArtifact, Pricing
@@ -112,17 +112,6 @@ class SparseTarget(Target):
 
 
 def _sized(graph: Graph, ctx: Context) -> Graph:
-    """Return a copy with inferred types; symbolic sizes of inputs are those of the data, else 1."""
-    sized = graph.clone()
-    feeds: Mapping[str, Any] = next(iter(ctx.data), {}) if ctx.data is not None else {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for value in sized.inputs:
-        type_ = value.type
-        if not isinstance(type_, TensorType) or type_.shape is None:
-            continue
-        given = feeds[value.name].shape if value.name in feeds else None
-        dims = given or tuple(dim if isinstance(dim, int) else 1 for dim in type_.shape)
-        shapes[value.name] = tuple(dims)
-        sized.set_type(value, TensorType(type_.dtype, tuple(dims)))
-    infer_types(sized, ctx.ops, input_shapes=shapes)
-    return sized
+    """Return a copy whose sizes are known: those of the first sample, or of a made-up one with 1 for open sizes."""
+    found = next(iter(ctx.data), None) if ctx.data is not None else None
+    return with_shapes(graph, ctx.ops, {}, feeds=random_feeds(graph, seed=ctx.seed) if found is None else found)
