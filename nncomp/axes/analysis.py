@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, cast
 
@@ -16,7 +16,7 @@ from nncomp.infer import infer_types
 from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable, builtin_table
 from nncomp.ops.components import components
-from nncomp.ops.coupling import Atoms, Axes, ChoiceKey, Ledger
+from nncomp.ops.coupling import Atoms, Axes, ChoiceKey, Contraction, Ledger
 
 _ROUNDS: Final = 8
 _QUANTIZED: Final = frozenset({DataType.INT4, DataType.UINT4, DataType.INT8, DataType.UINT8, DataType.INT32})
@@ -144,17 +144,32 @@ def _works(
     walk: Walk, labels: Mapping[Value, Labels], numbers: Atoms, input_shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[Work, ...]:
     """Price ops; an axis of the first output, and one that is contracted, scales the work."""
-    contracted: dict[Op, list[Atoms]] = {}
+    contracted: dict[Op, list[Contraction]] = {}
     for one in walk.ledger.contractions:
-        contracted.setdefault(one.op, []).append(numbers[one.atoms])
+        contracted.setdefault(one.op, []).append(one)
     macs = _macs(walk, input_shapes)
-    works = []
+    works: list[Work] = []
     for _, op in walk.ops:
         if macs.get(op):
             axes = [axis for axis in labels.get(op.outputs[0], ()) if axis is not None]
-            axes += [axis for axis in contracted.get(op, ()) if axis.any()]
-            works.append(Work(op, macs[op], tuple(axes)))
+            works.extend(_products(op, macs[op], axes, contracted.get(op, []), numbers))
     return tuple(works)
+
+
+def _products(
+    op: Op, macs: int, axes: list[Atoms], contracted: Sequence[Contraction], numbers: Atoms
+) -> Iterator[Work]:
+    """Yield an op's work, one for each product where it says that it is several."""
+    summed = [(one, numbers[one.atoms]) for one in contracted]
+    whole = sum(one.share for one in contracted)
+    if not whole:
+        yield Work(op, macs, (*axes, *(labels for _, labels in summed if labels.any())))
+        return
+    left = macs
+    for number, (one, labels) in enumerate(summed):
+        part = left if number == len(summed) - 1 else macs * one.share // whole
+        left -= part
+        yield Work(op, part, (*axes, *([labels] if labels.any() else [])))
 
 
 def _macs(walk: Walk, input_shapes: Mapping[str, tuple[int, ...]]) -> dict[Op, int]:

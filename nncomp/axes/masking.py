@@ -27,15 +27,17 @@ def masked(analysis: AxisAnalysis, atoms: Iterable[int] | Atoms) -> Graph:
     for one in analysis.contractions:
         kept = alive[analysis.closed[one.atoms]]
         if not kept.all():
-            _mask(graphs[one.graph], cast(Op, twins[one.op]), one, kept)
+            value = one.op.inputs[one.slot]
+            assert value is not None
+            rank = len(analysis.labels[value])  # a value that a body captures need not have a type of its own
+            flags = kept.reshape([-1 if place == one.axis else 1 for place in range(rank)])
+            _mask(graphs[one.graph], cast(Op, twins[one.op]), one, flags)
     return copy
 
 
-def _mask(graph: Graph, op: Op, one: Contraction, kept: npt.NDArray[np.bool_]) -> None:
+def _mask(graph: Graph, op: Op, one: Contraction, flags: npt.NDArray[np.bool_]) -> None:
     value = op.inputs[one.slot]
     assert value is not None
-    rank = len(value.shape or ())
-    flags = kept.reshape([-1 if place == one.axis else 1 for place in range(rank)])
     mask = graph.add_constant(f"{value.name}_mask", flags)
     zero = op.input(one.zero_slot) if one.zero_slot is not None else None
     if zero is None:

@@ -61,8 +61,9 @@ class Walk:
         coupling = Coupling(graph, op, self.labels, self.ledger, self._known)
         reason = ""
         if op.bodies:
-            reason = self._bodies(graph, op)
-        elif row is None or row.axes is None:
+            self._bodies(graph, op)
+            return
+        if row is None or row.axes is None:
             self.unknown.append(op)
             reason = f"nothing is known about the axes of {op.kind}"
         else:
@@ -89,22 +90,66 @@ class Walk:
         found = self.numbers.get(value)
         return found.data if found is not None and found.complete else None
 
-    def _bodies(self, graph: Graph, op: Op) -> str:
-        for body in op.bodies.values():
-            for inner, outer in body.captures.items():
-                if outer in self.labels:
-                    self._set(body, inner, self.labels[outer])
-            for value in body.inputs:
-                self._set(body, value, _pinned(value, f"an input of a body of {op.kind}", op))
-            self._body(body)
-            for value in body.outputs:
-                self._pin(value, Pin(f"an output of a body of {op.kind}", None, op))
+    def _bodies(self, graph: Graph, op: Op) -> None:
+        """Walk the bodies of an op with the labels of what they capture.
+
+        An If gives what both of its branches give; what a Loop carries keeps its labels. All else that goes in or out
+        of a body stays.
+        """
+        inner = self._carried(op)
+        outer = [op.inputs[slot] for slot in inner]
         for slot, operand in enumerate(op.inputs):
-            if operand is not None:
+            if operand is not None and slot not in inner:
                 self._pin(operand, Pin(f"an input of {op.kind}", None, op, f"input {slot}"))
-        for output in op.outputs:
-            self._set(graph, output, _pinned(output, f"an output of {op.kind}", op))
-        return ""
+        for body in op.bodies.values():
+            for stand_in, captured in body.captures.items():
+                if captured in self.labels:
+                    self._set(body, stand_in, self.labels[captured])
+            for place, value in enumerate(body.inputs):
+                given = outer[place - 2] if 0 <= place - 2 < len(outer) else None
+                self._set(
+                    body, value, self.labels[given] if given is not None and given in self.labels
+                    else _pinned(value, f"an input of a body of {op.kind}", op),
+                )  # fmt: skip
+            self._body(body)
+            for value in () if op.kind in ("If", "Loop") else body.outputs:
+                self._pin(value, Pin(f"an output of a body of {op.kind}", None, op))
+        for place, value in enumerate(op.outputs):
+            self._set(graph, value, self._joined(op, place, value, outer))
+
+    def _carried(self, op: Op) -> tuple[int, ...]:
+        """Return the input slots of a Loop that carry values whose sizes never change."""
+        if op.kind != "Loop":
+            return ()
+        (body,) = op.bodies.values()
+        slots = range(2, len(op.inputs))
+        steady = [
+            {None if v is None else v.shape for v in (op.inputs[slot], body.inputs[slot], body.outputs[slot - 1])}
+            for slot in slots
+        ]
+        known = all(len(shapes) == 1 and _is_static(next(iter(shapes))) for shapes in steady)
+        return tuple(slots) if known and len(body.inputs) == len(op.inputs) else ()
+
+    def _joined(self, op: Op, place: int, value: Value, outer: Sequence[Value | None]) -> Axes | None:
+        """Return the labels of an output: those that its sources in the bodies have in common."""
+        ends = [body.outputs[place + (op.kind == "Loop")] for body in op.bodies.values() if op.kind in ("If", "Loop")]
+        found = [self.labels.get(end) for end in ends]
+        if op.kind == "Loop" and place < len(outer):
+            carried = outer[place]
+            found.append(None if carried is None else self.labels.get(carried))
+        first = found[0] if found else None
+        steady = op.kind == "If" or place < len(outer)
+        if first is None or not steady or not all(axes is not None and _alike(first, axes) for axes in found):
+            for end in ends:
+                self._pin(end, Pin(f"an output of a body of {op.kind}", None, op))
+            return _pinned(value, f"an output of {op.kind}", op)
+        for axes in found[1:]:
+            for one, other in zip(first, axes or (), strict=True):
+                self.ledger.tie(one, other)
+        return tuple(
+            next((axes[axis] for axes in found if axes is not None and isinstance(axes[axis], Pin)), first[axis])
+            for axis in range(len(first))
+        )
 
     def _check(self, op: Op, coupling: Coupling) -> None:
         for slot, axes in coupling.given.items():
@@ -134,6 +179,14 @@ def _pinned(value: Value, reason: str, op: Op | None = None) -> Axes | None:
     shape: Sequence[Dim] | None = value.shape
     place = "" if op is not None else value.name
     return None if shape is None else tuple(Pin(reason, size, op, place) for size in shape)
+
+
+def _is_static(shape: Sequence[Dim] | None) -> bool:
+    return shape is not None and all(isinstance(size, int) for size in shape)
+
+
+def _alike(one: Axes, other: Axes) -> bool:
+    return len(one) == len(other) and all(a.size == b.size for a, b in zip(one, other, strict=True))
 
 
 def _fits(size: Dim, axis: object) -> bool:

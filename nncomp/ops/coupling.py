@@ -78,6 +78,7 @@ class Contraction:
     """``op`` sums over ``axis`` of its input ``slot``: an operand of zeros there is an operand that is not there.
 
     ``zero_slot`` is the input that holds the number which stands for zero (a zero point), None for zero itself.
+    ``share``: an op that is several products says how large each is, in any unit (a recurrent layer: its two weights).
     """
 
     graph: Graph
@@ -86,6 +87,7 @@ class Contraction:
     axis: int
     atoms: Atoms
     zero_slot: int | None = None
+    share: int = 0
 
 
 class Removal(Protocol):
@@ -288,13 +290,15 @@ class Coupling:
         """True for an axis that :meth:`copies` made."""
         return isinstance(axis, np.ndarray) and int(axis[0]) in self._ledger.copies
 
-    def contract(self, slot: int, axis: int, *, zero_slot: int | None = None) -> None:
-        """Say that the op sums over an axis of input ``slot``; ``zero_slot`` holds its zero point."""
+    def contract(self, slot: int, axis: int, *, zero_slot: int | None = None, share: int = 0) -> None:
+        """Say that the op sums over an axis of input ``slot``; see :class:`Contraction`."""
         found = self.axes(slot)
         atoms = found[axis]
+        if isinstance(atoms, Pin) and share:  # nothing to mask, but work all the same
+            atoms = np.zeros(0, np.int64)
         if isinstance(atoms, np.ndarray):
             place = axis + len(found) if axis < 0 else axis
-            self._ledger.contractions.append(Contraction(self.graph, self.op, slot, place, atoms, zero_slot))
+            self._ledger.contractions.append(Contraction(self.graph, self.op, slot, place, atoms, zero_slot, share))
 
     def give(self, axes: Sequence[Axis], slot: int = 0) -> None:
         """Say what the axes of output ``slot`` are; one that a rule does not give is pinned."""

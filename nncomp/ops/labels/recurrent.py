@@ -19,9 +19,9 @@ def recurrent(gates: int) -> AxesRule:
         for axis in (x[0], w[0], r[0]):
             c.pin(axis, "positions and directions are walked in order")
         c.tie(x[2], w[2])
-        c.contract(0, 2)
+        c.contract(0, 2, share=_length(w[2]))
         hidden = r[2]
-        c.contract(2, 2)
+        c.contract(2, 2, share=_length(hidden))
         _repeated(c, hidden, w[1], gates)
         _repeated(c, hidden, r[1], gates)
         if c.has(3):
@@ -43,6 +43,10 @@ def recurrent(gates: int) -> AxesRule:
         _set_hidden_size(c, hidden)
 
     return rule
+
+
+def _length(axis: Axis) -> int:
+    return axis.size if isinstance(axis.size, int) else 1
 
 
 def _give(c: Coupling, hidden: Axis) -> None:

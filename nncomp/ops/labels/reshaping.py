@@ -118,6 +118,12 @@ def _run(c: Coupling, axes: Axes, shape: Sequence[Dim], run: Run, place: str) ->
         return [inputs[0]]
     option = next((axis.option for axis in inputs if isinstance(axis, Pin) and axis.option is not None), None)
     copied = {i for i in free if c.is_copied(inputs[i])}
+    if not run.known and inputs and len(run.outputs):
+        inner = _innermost(c, inputs[-1], shape[run.outputs[-1]])
+        if inner is not None:
+            for axis in inputs[:-1]:
+                c.pin(axis, _UNALIGNED)
+            return [*(c.pinned(shape[o], _UNALIGNED) for o in run.outputs[:-1]), inner]
     if not run.known or not free or (option is not None and len(copied) == len(free)):
         reason = _MERGED if run.known else _UNALIGNED
         for axis in inputs:
@@ -147,6 +153,21 @@ def _run(c: Coupling, axes: Axes, shape: Sequence[Dim], run: Run, place: str) ->
         )
         for o, size in enumerate(target)
     ]  # fmt: skip
+
+
+def _innermost(c: Coupling, axis: Axis, size: Dim) -> Axis | None:
+    """Return the labels of the last output axis, when the last input axis is a multiple of it or the other way round.
+
+    Whatever stands before, of sizes that are not known: elements lie row by row, so that place i of the longer one is
+    place i modulo the length of the shorter one.
+    """
+    if isinstance(axis, Pin) or not isinstance(size, int) or size < 2:
+        return None
+    if axis.size % size == 0:
+        rows = axis.reshape(-1, size)
+        c.tie(np.tile(rows[0], len(rows)), axis)
+        return np.ascontiguousarray(rows[0])
+    return np.tile(axis, size // axis.size) if size % axis.size == 0 else None
 
 
 @dataclass(frozen=True, slots=True)
