@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import nncomp
 from nncomp.errors import RecipeError, UnsupportedError
@@ -223,3 +225,25 @@ def test_options_are_checked():
     with pytest.raises(RecipeError) as caught:
         QuantizeWeights.from_options({"bits": 3})
     assert str(caught.value) == "quantize-weights.bits: input should be 2, 4 or 8, got 3"
+
+
+@settings(max_examples=12)
+@given(
+    kinds=st.lists(st.sampled_from(["MatMul (h{i}, w{i})", "Gemm (h{i}, w{i}, b{i})"]), min_size=1, max_size=4),
+    widths=st.lists(st.sampled_from([64, 72, 100]), min_size=5, max_size=5),
+    form=st.sampled_from(["matmul-nbits", "blocked-qdq"]),
+    symmetric=st.booleans(),
+    block=st.sampled_from([16, 64]),
+)
+def test_whatever_the_network_its_outputs_stay(quantize_weights, kinds, widths, form, symmetric, block):
+    weights, lines = [], []
+    for i, kind in enumerate(kinds):
+        weights.append(f"float[{widths[i]},{widths[i + 1]}] w{i}, float[{widths[i + 1]}] b{i}")
+        lines.append(f"m{i} = {kind.format(i=i)} h{i + 1} = Tanh (m{i})")
+    body = " ".join(lines)
+    last = f"float[3,{widths[len(kinds)]}] h{len(kinds)}"
+    text = f"g (float[3,{widths[0]}] h0) => ({last}) <{', '.join(weights)}> {{ {body} }}"
+    made = quantize_weights(text, form=form, symmetric=symmetric, block=block, bits=8)
+    assert len(made.ctx.results["quantize-weights"]["products"]) == len(kinds)
+    assert [value.name for value in made.graph.outputs] == [f"h{len(kinds)}"]
+    assert made.sqnr() > 15  # large weights: what Tanh saturates at flips its sign now and then
