@@ -39,6 +39,7 @@ ELSEWHERE = {
     "python -m pip install -U pip && pip install --group dev -e . && pytest": ".ci/run runs this line, too",
     "python tests/bench/compare_int8.py model.onnx calibration.npz evaluation.npz": "takes minutes",
     "python tests/bench/large_model.py FOLDER --gigabytes 2.5": "takes minutes and 3 GiB of disk",
+    "python tests/bench/prune_architectures.py model.onnx": "a table for people; tests/axes tests the same",
     "pip install ./tests/thirdparty/nncomp-acme": ".ci/run installs it and runs tests/test_thirdparty.py",
 }
 """Commands that are not run here, and why."""
