@@ -77,7 +77,7 @@ class Rounder:
             self.ctx.data,
             samples=samples,
             ops=self.ctx.ops,
-            executor=Threads(self.ctx.threads),
+            executor=self.ctx.executor or Threads(self.ctx.threads),
             progress=self.ctx.progress,
         )
         for stage in walk:
