@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nncomp.cli.options import Debug, Dims, Json, Model, Plugins, dimensions
+from nncomp.cli.options import Debug, Dims, Json, Model, Plugins, dimensions, input_shapes
 
 if TYPE_CHECKING:
     from nncomp.axes import AxisAnalysis, PinnedDimension
@@ -45,12 +45,7 @@ def axes(
     registry = load_registry(plugin)
     graph = onnx_io.load(model)
     verify(graph)
-    sizes = dimensions(dim)
-    shapes = {
-        value.name: tuple(size if isinstance(size, int) else sizes.get(size or "", 1) for size in value.shape)
-        for value in graph.inputs
-        if value.shape is not None
-    }
+    shapes = input_shapes(graph, dimensions(dim))
     found = _described(analyse(graph, registry.ops, approximate=approximate, input_shapes=shapes))
     found = {"model": str(model), **found}
     if json:

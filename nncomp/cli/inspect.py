@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nncomp.cli.options import Debug, Dims, Json, Model, Plugins, dimensions
+from nncomp.cli.options import Debug, Dims, Json, Model, Plugins, dimensions, input_shapes
 
 if TYPE_CHECKING:
     from nncomp.ir import Graph
@@ -56,7 +56,7 @@ def _described(graph: Graph, table: OpTable, sizes: dict[str, int], *, every: bo
     from nncomp.text import model_digest
 
     feeds = random_feeds(graph, dims=sizes) if run else None
-    shapes = _input_shapes(graph, sizes)
+    shapes = input_shapes(graph, sizes)
     rows = _rows(with_shapes(graph, table, shapes, feeds=feeds), table)
     kinds: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -82,14 +82,6 @@ def _described(graph: Graph, table: OpTable, sizes: dict[str, int], *, every: bo
         found["ops"] = rows
     shown: dict[str, Any] = plain(found)
     return shown
-
-
-def _input_shapes(graph: Graph, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
-    return {
-        value.name: tuple(dim if isinstance(dim, int) else sizes.get(dim or "", 1) for dim in value.shape)
-        for value in graph.inputs
-        if value.shape is not None
-    }
 
 
 def _rows(graph: Graph, table: OpTable) -> list[dict[str, Any]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from nncomp.ir import Graph
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX model file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
@@ -110,3 +113,12 @@ def dimensions(given: list[str] | None) -> dict[str, int]:
             raise UsageError(f"--dim: expected NAME=SIZE, got {text!r}", hint="as in --dim N=8")
         sizes[name] = int(size)
     return sizes
+
+
+def input_shapes(graph: Graph, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a graph's inputs by name, symbolic dimensions of the given sizes; others are 1."""
+    return {
+        value.name: tuple(dim if isinstance(dim, int) else sizes.get(dim or "", 1) for dim in value.shape)
+        for value in graph.inputs
+        if value.shape is not None
+    }

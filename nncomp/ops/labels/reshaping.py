@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nncomp.ir import Dim
-from nncomp.ops.coupling import Atoms, Axes, Axis, ChoiceKey, Coupling, Pin
+from nncomp.ops.coupling import Atoms, Axes, Axis, ChoiceKey, Coupling, Pin, Unclear
 
 _MERGED = "merged with another free axis"
 _SPLIT = "split so that another axis is free"
@@ -22,6 +22,8 @@ _UNALIGNED = "reshaped together with an axis of unknown size"
 
 def reshape(c: Coupling) -> None:
     """Y = x in another shape; the target at slot 1 is rewritten."""
+    if not c.has(1):
+        raise Unclear("its target is an attribute, as before opset 5")
     c.give(reshaped(c, c.axes(0), c.shape()))
     c.sizes_operand(1, c.given[0])
 
