@@ -16,7 +16,7 @@ from nncomp.compiler import (
     freeze_defaults,
     model_files,
 )
-from nncomp.data import ArraySource
+from nncomp.data import ArraySource, Preprocess
 from nncomp.errors import (
     DataError,
     GateError,
@@ -31,7 +31,7 @@ from nncomp.errors import (
 from nncomp.ir import Graph
 from nncomp.onnx_io import load, save, to_bytes
 from nncomp.plugins import Registry
-from nncomp.recipe import Recipe, load_recipe
+from nncomp.recipe import Recipe, load_recipe, parse_recipe
 from nncomp.testing import graph
 from nncomp.text import model_digest
 
@@ -563,3 +563,22 @@ def test_freeze_is_part_of_the_lock(registry, tmp_path):
     compiled(registry, tmp_path / "net.onnx", out=tmp_path / "b", recipe=tmp_path / "a" / "recipe.lock.toml")
     assert (tmp_path / "a" / "model.onnx").read_bytes() == (tmp_path / "b" / "model.onnx").read_bytes()
     assert [value.name for value in load(tmp_path / "b" / "model.onnx").inputs] == ["x"]
+
+
+def test_what_images_went_through_is_noted_in_the_model_and_in_the_lock(photos, classifier, tmp_path):
+    photos(tmp_path / "images")
+    result = compile_model(
+        CompileRequest(
+            model=classifier,
+            out=tmp_path / "out",
+            data=str(tmp_path / "images"),
+            preprocess="imagenet",
+            passes=("quantize",),
+            measure=False,
+        )
+    )
+    noted = json.loads(load(tmp_path / "out" / "model.onnx").info.metadata["nncomp.preprocess"])
+    assert noted == {
+        "resize": 256, "crop": 224, "scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    }  # fmt: skip
+    assert parse_recipe(result.lock).data.preprocess == Preprocess(**noted)

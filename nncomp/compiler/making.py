@@ -12,6 +12,7 @@ from typing import ClassVar
 from nncomp import __version__
 from nncomp.cache import Cache
 from nncomp.checkpoint import Checkpoint
+from nncomp.compiler.datasets import data_options
 from nncomp.compiler.evaluation import Reference, evaluate, missed_budget
 from nncomp.compiler.planning import Prepared
 from nncomp.compiler.search import Search
@@ -116,7 +117,7 @@ def _judged(
 ) -> Made:
     """Build what the passes made, and compare it with the original."""
     recipe = prepared.recipe
-    _sign(graph, prepared.lock_passes())
+    _sign(graph, prepared)
     log.info("building for target %s", prepared.target.name)
     artifact = prepared.target.build(graph, ctx)
     feeds = prepared.feeds[0] if prepared.feeds else None
@@ -150,10 +151,13 @@ def _judged(
     return Made(records, artifact, report, found)
 
 
-def _sign(graph: Graph, passes: Sequence[str]) -> None:
-    """Note in the model what made it; no dates, so that the same input gives the same bytes."""
-    metadata = {**graph.info.metadata, "nncomp.version": __version__, "nncomp.recipe": "\n".join(passes)}
-    graph.set_info(metadata=MappingProxyType(metadata))
+def _sign(graph: Graph, prepared: Prepared) -> None:
+    """Note in the model what made it, and what its images went through; no dates: the same input, the same bytes."""
+    notes = {"nncomp.version": __version__, "nncomp.recipe": "\n".join(prepared.lock_passes())}
+    preprocess = data_options(prepared.request, prepared.recipe).preprocess
+    if preprocess is not None:
+        notes["nncomp.preprocess"] = preprocess.model_dump_json(exclude_defaults=True)
+    graph.set_info(metadata=MappingProxyType({**graph.info.metadata, **notes}))
 
 
 def _measured(prepared: Prepared, artifact: Artifact) -> tuple[Measurement | None, str]:
