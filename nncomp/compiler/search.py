@@ -16,6 +16,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
+
 from nncomp.cache import Cache, key_of
 from nncomp.compiler.comparison import Comparison, noise_of
 from nncomp.compiler.evaluation import missed_budget, shortfall
@@ -32,11 +34,12 @@ log = logging.getLogger(__name__)
 Judge = Callable[[Artifact], Accuracy | None]
 
 _MEASURED_SHARE: Final = 0.98
-"""Layers that together make this share of the noise are measured; the others are given back last, if at all."""
+"""Layers that together make this share of the noise are measured; the others are taken to cost what is usual."""
 
 _MEASURED_MOST: Final = 24
+_NOISE_TIME: Final = 0.35
 _RANKING_TIME: Final = 0.5
-"""Share of the time after which ranking ends, so that some is left for trials."""
+"""Shares of the time after which no more layers are looked at alone, and none is measured: the rest is for trials."""
 
 _MEASURE_S: Final = 1.0
 """Wall time to measure a trial for, and twice as long as to measure what one layer costs."""
@@ -63,7 +66,7 @@ class Search:
         self._bench, self._judge, self._options, self._kept = bench, judge, options, kept
         self._prepared = bench.prepared
         self._budget = self._prepared.recipe.budget
-        self._end = time.monotonic() + options.seconds
+        self._started = time.monotonic()
         self._trials: list[Trial] = []
         self._units = {unit.name: unit for unit in bench.step.units(bench.base, bench.context())}
         self._original = self._built_original()
@@ -96,23 +99,19 @@ class Search:
     def _ranked(self, first: Trial) -> list[Candidate]:
         """Return the candidates, the one with most noise for its time first."""
         noise: dict[str, float] = {}
-        ranking_ends = time.monotonic() + _RANKING_TIME * self._options.seconds
         comparison = Comparison(self._bench, self._options.samples)
         for number, unit in enumerate(self._units.values()):
-            if time.monotonic() > ranking_ends:
+            if self._spent() > _NOISE_TIME:
                 break
             self._prepared.request.progress.step("layers alone", number, len(self._units))
             alone = self._bench.step.alone(unit.name)
             noise[unit.name] = noise_of(self._remembered(["alone", unit.name], partial(_sqnr, comparison, alone)))
         total = sum(noise.values())
-        by_noise = sorted(self._units, key=lambda name: -noise.get(name, -1.0))
+        by_noise = sorted(self._units, key=lambda name: -noise.get(name, 0.0))
         costs = self._costs(by_noise, noise, first)
 
-        def worth(name: str) -> float:
-            return noise.get(name, -1.0) / costs[name] if costs and name in costs else noise.get(name, -1.0)
-
-        measured = sorted((name for name in by_noise if name in costs), key=worth, reverse=True)
-        order = [*measured, *(name for name in by_noise if name not in costs)]
+        usual = float(np.median(list(costs.values()))) if costs else 1.0
+        order = sorted(by_noise, key=lambda name: -noise.get(name, 0.0) / costs.get(name, usual))
         return [
             Candidate(
                 name,
@@ -131,9 +130,8 @@ class Search:
         told, total = 0.0, sum(noise.values())
         least = 1e-3 * first.latency_us  # what is less is noise of the measurement
         for number, name in enumerate(by_noise[:_MEASURED_MOST]):
-            if told >= _MEASURED_SHARE * total or name not in noise:
+            if told >= _MEASURED_SHARE * total or name not in noise or self._spent() > _RANKING_TIME:
                 break
-            self._check_time()
             told += noise[name]
             self._prepared.request.progress.step("time of layers", number, _MEASURED_MOST)
             found[name] = max(self._remembered(["cost", name], partial(self._cost, name)), least)
@@ -242,8 +240,13 @@ class Search:
         sound = [trial for trial in self._trials if not trial.error]
         return min(sound, key=lambda trial: shortfall(self._budget, trial), default=self._trials[0])
 
+    def _spent(self) -> float:
+        """Return the share of the time that is gone."""
+        gone = time.monotonic() - self._started
+        return gone / self._options.seconds if self._options.seconds else 1.0
+
     def _check_time(self) -> None:
-        if time.monotonic() > self._end:
+        if self._spent() >= 1:
             raise _StopSearch(f"{self._options.seconds:g} s are used up")
 
     def _remembered(self, what: Sequence[Any], find: Callable[[], Any]) -> Any:
