@@ -246,3 +246,15 @@ def test_data_is_read_once() -> None:
     for _ in LayerWalk(made, made.clone(), LAYERS, data, samples=2):
         pass
     assert data.times == 1
+
+
+def test_what_is_held_out_and_the_rest_are_all() -> None:
+    made, data = graph(NETWORK), samples(10)
+    walk = LayerWalk(made, made.clone(), LAYERS, data, positions=7, hold_out=4)
+    for stage in walk:
+        assert walk.held_out.keys() == stage.keys()
+        for layer, moments in stage.items():
+            x, y = brute_force(made, made, layer, data, 7)
+            assert_moments(moments + walk.held_out[layer], x, y)
+            per_sample = x.shape[1] // 10
+            assert walk.held_out[layer].count == pytest.approx(2 * per_sample, abs=4)

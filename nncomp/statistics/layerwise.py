@@ -102,6 +102,9 @@ class LayerWalk:
     Where a layer's output is added to something else that has changed as well, ``aims`` lets the layer make up for
     that, too: (sum, other) has it aim at what ``sum`` was in the original less what ``other`` is in the changed graph.
 
+    With ``hold_out`` n, every n-th of the feeds counts in :attr:`held_out` instead, the moments of the same stage's
+    layers: what was fitted to the others can be tried on them.
+
     Activations of all samples are held at the cut, ``memory`` bytes of them in memory and the rest in temporary files.
 
     Args:
@@ -113,6 +116,7 @@ class LayerWalk:
         aims: (sum, other) by layer; ``other`` must depend on layers of stages before only. See
             :func:`residual_aims`.
         samples: Feeds to read at the most.
+        hold_out: 0 for none.
         ops, positions, executor, progress: As for :func:`collect_moments`.
         memory: Bytes.
 
@@ -132,6 +136,7 @@ class LayerWalk:
         *,
         aims: Mapping[str, tuple[str, str]] | None = None,
         samples: int | None = None,
+        hold_out: int = 0,
         ops: OpTable | None = None,
         positions: int | None = POSITIONS,
         memory: int = MEMORY,
@@ -145,6 +150,9 @@ class LayerWalk:
             _layer(original, name, self._ops)
             _layer(changed, name, self._ops)
         self.stages = _levels(changed, layers)
+        self.held_out: dict[str, Moments] = {}
+        """Of the layers of the last stage given."""
+        self._hold_out = hold_out
 
     def __len__(self) -> int:
         """Return the number of stages."""
@@ -159,17 +167,20 @@ class LayerWalk:
             later = [name for stage in self.stages[number + 1 :] for name in stage]
             given = before.plan(self._given(names), self._given(later))
             read = after.plan(self._read(names), self._read(later))
-            sums = {layer.output: layer.sums() for layer in layers}
+            sums, held = ({layer.output: layer.sums() for layer in layers} for _ in range(2))
             items = self._items(batches, fed=bool(number == 0 or given.fed or read.fed))
-            for y, x, rows in _in_order(self._executor, self._worker(before, given, after, read, layers), items):
+            done = _in_order(self._executor, self._worker(before, given, after, read, layers), items)
+            for count, (y, x, rows) in enumerate(done):
                 before.keep(given, y)
                 after.keep(read, x)
-                _add(sums, layers, rows)
+                kept = self._hold_out and count % self._hold_out == self._hold_out - 1
+                _add(held if kept else sums, layers, rows)
             if not batches:
                 raise DataError("the calibration data holds no sample", code="NNC-D004")
             before.finish(given, self._given(later))
             after.finish(read, self._read(later))
             self._progress.step("layers", number + 1, len(self.stages))
+            self.held_out = {name: one.moments() for name, one in held.items()} if self._hold_out else {}
             yield {name: one.moments() for name, one in sums.items()}
 
     def _worker(

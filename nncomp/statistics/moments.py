@@ -51,6 +51,18 @@ class Moments:
     yy: Doubles
     dropped: int = 0
 
+    def __add__(self, other: Moments) -> Moments:
+        """Return the sums over the rows of both."""
+        return Moments(
+            self.count + other.count,
+            self.x + other.x,
+            self.xx + other.xx,
+            self.y + other.y,
+            self.yx + other.yx,
+            self.yy + other.yy,
+            self.dropped + other.dropped,
+        )
+
     def centered(self) -> Moments:
         """Return the sums about the means: of x - mean(x) and y - mean(y); ``x`` and ``y`` stay those of the rows.
 

@@ -17,7 +17,7 @@ from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.statistics import LayerWalk, Moments, Threads, residual_aims
 from nncomp_prune.elimination import Elimination, Problem
-from nncomp_prune.fitting import Fit, Layer, fit, layer_of, put
+from nncomp_prune.fitting import HOLD_OUT, Fit, Layer, fit, layer_of, put, ridge_of
 from nncomp_prune.tracks import Track
 
 Atoms = npt.NDArray[np.intp]
@@ -62,6 +62,7 @@ def compensate(
         ctx.data,
         aims=aims,
         samples=samples,
+        hold_out=HOLD_OUT,
         ops=ctx.ops,
         positions=positions,
         executor=Threads(ctx.threads),
@@ -72,11 +73,13 @@ def compensate(
             layer, tracks = layer_of(changed, name, ctx.ops), readers.get(name, [])
             if not tracks and _unchanged(moments, layer, whole=name in aims):
                 continue
-            found = fit(moments, layer, ridge=ridge)
+            strength = ridge_of(moments, walk.held_out[name], layer, ridge=ridge)
+            everything = moments + walk.held_out[name]
+            found = fit(everything, layer, ridge=strength)
             for track in tracks:
                 again = choose_again and len(track.layers) == 1
                 found, chosen[track] = _without(found, name, track, chosen[track], again=again)
-            put(changed, layer, found.weight, moments, whole=name in aims)
+            put(changed, layer, found.weight, everything, whole=name in aims)
 
 
 def leave_out(graph: Graph, chosen: Mapping[Track, Atoms], ctx: Context) -> None:

@@ -8,6 +8,7 @@ with W0 the weight that the layer has: where the data says nothing, nothing chan
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,13 @@ from nncomp.statistics import Moments
 
 Doubles = npt.NDArray[np.float64]
 
-_FEW_ROWS = 4.0
+HOLD_OUT: Final = 4
+"""One sample of so many tries out how strong the ridge must be."""
+
+_POWERS: Final = 6
+"""Ridges that are tried, each ten times the one before."""
+
+_FEW_ROWS: Final = 4.0
 """Rows for each column below which the ridge grows."""
 
 
@@ -78,6 +85,24 @@ def normal_equations(moments: Moments, layer: Layer, *, ridge: float) -> tuple[D
     typical[typical <= 0] = 1.0
     strength = typical[:, None, None] * ridge * max(1.0, _FEW_ROWS * columns / max(moments.count, 1)) ** 2
     return used.xx + strength * np.eye(columns), used.yx + strength * layer.weight
+
+
+def ridge_of(seen: Moments, unseen: Moments, layer: Layer, *, ridge: float) -> float:
+    """Return the ridge, ``ridge`` times a power of ten, with the least squared error on rows that were not fitted.
+
+    Args:
+        seen: Moments of the rows to fit.
+        unseen: Moments of other rows.
+        layer: The layer.
+        ridge: The least.
+    """
+    found = []
+    for power in range(_POWERS):
+        square, cross = normal_equations(seen, layer, ridge=ridge * 10.0**power)
+        weight = np.asarray(np.linalg.solve(square, cross.swapaxes(1, 2)).swapaxes(1, 2), np.float64)
+        shift = (seen.y - np.einsum("gok,gk->go", weight, seen.x)) / max(seen.count, 1)
+        found.append(float(unseen.squared_error(weight, None if layer.bias is None else shift).sum()))
+    return float(ridge * 10.0 ** int(np.argmin(found)))
 
 
 def fit(moments: Moments, layer: Layer, *, ridge: float) -> Fit:

@@ -14,7 +14,7 @@ from nncomp.passes import Context, Effect, Pass, option
 from nncomp.selectors import select
 from nncomp.statistics import LayerWalk, Moments, Threads, residual_aims
 from nncomp.targets import Capabilities
-from nncomp_prune.fitting import Layer, layer_of, normal_equations, put
+from nncomp_prune.fitting import HOLD_OUT, Layer, layer_of, normal_equations, put, ridge_of
 from nncomp_prune.patterns import Doubles, Pattern, pattern_of
 from nncomp_prune.zeros import by_size, chosen, refitted
 
@@ -112,6 +112,7 @@ class Sparsify(Pass):
             ctx.data,
             aims=aims,
             samples=self.samples,
+            hold_out=HOLD_OUT,
             ops=ctx.ops,
             positions=self.positions,
             executor=Threads(ctx.threads),
@@ -120,11 +121,13 @@ class Sparsify(Pass):
         for stage in walk:
             for name, moments in stage.items():
                 layer = layer_of(graph, name, ctx.ops)
-                weight = self._fitted(layer, moments, pattern if name in sparse else None)
-                put(graph, layer, weight, moments, whole=name in aims)
+                ridge = ridge_of(moments, walk.held_out[name], layer, ridge=self.ridge)
+                everything = moments + walk.held_out[name]
+                weight = self._fitted(layer, everything, pattern if name in sparse else None, ridge)
+                put(graph, layer, weight, everything, whole=name in aims)
 
-    def _fitted(self, layer: Layer, moments: Moments, pattern: Pattern | None) -> Doubles:
-        square, cross = normal_equations(moments, layer, ridge=self.ridge)
+    def _fitted(self, layer: Layer, moments: Moments, pattern: Pattern | None, ridge: float) -> Doubles:
+        square, cross = normal_equations(moments, layer, ridge=ridge)
         solution = np.linalg.solve(square, cross.swapaxes(1, 2)).swapaxes(1, 2)
         if pattern is None:
             return np.asarray(solution)

@@ -47,7 +47,7 @@ def built(text):
     return made
 
 
-def samples(made, count=24, seed=0):
+def samples(made, count=64, seed=0):
     """Return inputs whose channels hang together, as those of images do."""
     rng = np.random.default_rng(seed)
     shape = [size if isinstance(size, int) else 1 for size in made.inputs[0].shape]
