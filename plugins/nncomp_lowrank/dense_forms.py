@@ -20,7 +20,7 @@ from nncomp_lowrank.forms import Form
 from nncomp_lowrank.ht import ht_matrix
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.lowering import Floats
-from nncomp_lowrank.network import fitted, product
+from nncomp_lowrank.network import fitted, output_error, product
 from nncomp_lowrank.svd import Array
 from nncomp_lowrank.tt import near_square_modes, tt_matrix
 
@@ -28,7 +28,7 @@ ROWS: Final = "mnop"
 COLUMNS: Final = "abcd"
 BONDS: Final = "rstuvw"
 
-_BONDS_TRIED: Final = (2, 4, 8, 16, 32, 64)
+_BONDS_TRIED: Final = (4, 8, 16, 32, 64)
 _SMALLEST: Final = 1 << 16
 """Elements of a matrix that is worth it: a product with less costs hardly more than the movements around it."""
 
@@ -68,6 +68,23 @@ class NetworkForm(Form):
         modes = (*near_square_modes(weight.shape[0], order), *near_square_modes(weight.shape[1], order))
         factors = self.start(weight, ranks)
         return fitted(self._spec(order), factors, weight.reshape(modes), gram, sweeps=sweeps, outputs=order)
+
+    def errors(self, weight: Array, ranks: Sequence[tuple[int, ...]], gram: Array) -> list[float]:
+        """See :class:`Form`: what the factors miss before any fit, each input weighted by its own moment alone.
+
+        The whole matrix of moments would cost as much for each rank as the final fit.
+        """
+        own = gram if gram.ndim == 1 else np.diagonal(gram)
+        scale = output_error(weight, gram) / max(output_error(weight, own), np.finfo(np.float64).tiny)
+        widest = {ranks_of_order[0]: ranks_of_order for ranks_of_order in sorted(ranks)}
+        starts = {order: self.start(weight, one) for order, one in widest.items()}
+        found = []
+        for order, bond in ranks:
+            # Bonds are in the order of what they are worth: narrower ones are the beginning of wider ones.
+            shapes = self.shapes(weight.shape, (order, bond))
+            cut = [factor[tuple(map(slice, shape))] for factor, shape in zip(starts[order], shapes, strict=True)]
+            found.append(scale * output_error(self.product(cut, weight.shape) - weight, own))
+        return found
 
     def product(self, factors: Sequence[Array], shape: tuple[int, ...]) -> Array:
         """See :class:`Form`."""
