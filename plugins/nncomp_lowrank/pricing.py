@@ -12,6 +12,7 @@ from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp_lowrank.forms import Form
 from nncomp_lowrank.layers import Layer
+from nncomp_lowrank.writing import write_form
 
 Shape = tuple[int, ...]
 
@@ -91,25 +92,6 @@ def layer_alone(
     factors = [[_random(rng, shape).astype(np.float64) for shape in form.shapes(layer.shape, ranks)]] * layer.groups
     write_form(twin, form, factors)
     return graph
-
-
-def write_form(layer: Layer, form: Form, factors: Sequence[Sequence[np.ndarray[Shape, np.dtype[np.float64]]]]) -> None:
-    """Replace all sites of a layer by a form of it; the factors become constants once.
-
-    Args:
-        layer: What is replaced.
-        form: How.
-        factors: Those of each group.
-    """
-    from nncomp_lowrank.lowering import visible
-
-    name = layer.weight.name or layer.name
-    constants = [
-        layer.home.add_constant(f"{name}.{suffix}", array) for suffix, array in form.arrays(layer, factors).items()
-    ]
-    for graph, op in layer.sites:
-        form.write(graph, op, layer, [visible(graph, layer.home, constant) for constant in constants])
-    layer.home.remove_unused([layer.weight])
 
 
 def _data(layer: Layer, site: Op) -> Value:

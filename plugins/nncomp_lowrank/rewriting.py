@@ -14,9 +14,9 @@ from nncomp.statistics import LayerWalk, Moments, Threads, residual_aims
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.network import output_error
 from nncomp_lowrank.options import Option
-from nncomp_lowrank.pricing import write_form
 from nncomp_lowrank.statistics import ridged
 from nncomp_lowrank.svd import Array
+from nncomp_lowrank.writing import write_form
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from nncomp_lowrank.allocate import Offer, allocate
 from nncomp_lowrank.choice import FORMS
 from nncomp_lowrank.layers import find_layers
 from nncomp_lowrank.network import output_error
-from nncomp_lowrank.pricing import write_form
 from nncomp_lowrank.tt import near_square_modes
+from nncomp_lowrank.writing import write_form
 
 CONVOLUTIONS = ["svd-in", "spatial", "tucker", "tt", "cp"]
 

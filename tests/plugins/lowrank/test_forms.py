@@ -11,7 +11,7 @@ from nncomp.testing import assert_same_function, graph
 from nncomp.verify import verify
 from nncomp_lowrank.choice import FORMS
 from nncomp_lowrank.layers import find_layers
-from nncomp_lowrank.pricing import write_form
+from nncomp_lowrank.writing import write_form
 
 
 def full_ranks(name, shape):
