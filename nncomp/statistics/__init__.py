@@ -1,11 +1,11 @@
 """Streaming statistics of what a graph computes on calibration data."""
 
 from nncomp.statistics.accumulators import BINS, Histogram, Range
+from nncomp.statistics.bodies import exposed, watchable
 from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, collect
 from nncomp.statistics.layerwise import LayerWalk, collect_moments, residual_aims, spread
 from nncomp.statistics.moments import Moments, MomentSums
 from nncomp.statistics.observe import observe
-from nncomp.statistics.probes import probed, watchable
 
 __all__ = [
     "BINS",
@@ -20,8 +20,8 @@ __all__ = [
     "Threads",
     "collect",
     "collect_moments",
+    "exposed",
     "observe",
-    "probed",
     "residual_aims",
     "spread",
     "watchable",

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.passes import Context
-from nncomp.statistics import observe, probed
+from nncomp.statistics import exposed, observe
 from nncomp_quant.plan import QuantPlan
 from nncomp_quant.scales import QuantParams
 from nncomp_quant.weights import WeightQuantizer
@@ -81,7 +81,7 @@ def correct_biases(
         errors[op] = twins[part], _add_error_branch(twins[part], copy, params[data], weights, ctx.ops)
     names = {value: value.name for _, value in errors.values()}
     if any(part is not twin for part, _ in errors.values()):
-        twin, names = probed(twin, errors.values())
+        twin, names = exposed(twin, errors.values())
     found = observe(twin, ctx, list(names.values()), lambda name: MeanVector(), samples=samples)
     corrected = {op: found[names[value]] for op, (_, value) in errors.items() if found[names[value]].vectors}
     for op, mean in corrected.items():

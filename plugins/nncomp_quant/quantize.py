@@ -15,7 +15,7 @@ from nncomp.ops import Role
 from nncomp.opset import convert_opset
 from nncomp.passes import Context, Effect, option
 from nncomp.selectors import select
-from nncomp.statistics import Histogram, Range, observe, probed
+from nncomp.statistics import Histogram, Range, exposed, observe
 from nncomp.targets import Int8Support
 from nncomp.tuning import TunablePass, Unit
 from nncomp_quant.bias_correction import correct_biases
@@ -156,7 +156,7 @@ class Quantize(TunablePass):
         watched = [(part, value) for part in plans for value in (*whole[part].leaders, *plans[part].leaders)]
         run, names = graph, {value: value.name for _, value in watched}
         if any(part is not graph for part, _ in watched):
-            run, names = probed(graph, dict.fromkeys(watched))
+            run, names = exposed(graph, dict.fromkeys(watched))
         seen: Mapping[str, Range | Histogram] = observe(
             run, ctx, list(dict.fromkeys(names.values())), self._accumulator
         )

@@ -35,7 +35,7 @@ def watchable(body: Graph) -> bool:
     return True
 
 
-def probed(graph: Graph, values: Iterable[tuple[Graph, Value]]) -> tuple[Graph, dict[Value, str]]:
+def exposed(graph: Graph, values: Iterable[tuple[Graph, Value]]) -> tuple[Graph, dict[Value, str]]:
     """Return a copy of a model whose outputs tell what ``values`` of its bodies are, and the names of these outputs.
 
     Opset 13 or later. ``values`` of the model's own graph need no output: they keep their names.

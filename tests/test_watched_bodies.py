@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nncomp.runtime import Session, run
-from nncomp.statistics import Range, collect, probed, watchable
+from nncomp.statistics import Range, collect, exposed, watchable
 from nncomp.testing import graph
 from nncomp.verify import verify
 
@@ -37,7 +37,7 @@ def inside(g, name):
 
 
 def seen(g, feeds, *names):
-    twin, found = probed(g, [inside(g, name) for name in names])
+    twin, found = exposed(g, [inside(g, name) for name in names])
     verify(twin)
     outputs = list(found.values())
     got = Session(twin, outputs=outputs).run(feeds)
@@ -152,7 +152,7 @@ def test_bodies_that_can_be_watched():
 
 def test_collecting_counts_each_tensor():
     g = graph(NESTED)
-    twin, names = probed(g, [inside(g, "c"), (g, g.find("y"))])
+    twin, names = exposed(g, [inside(g, "c"), (g, g.find("y"))])
     data = [
         {"x": np.full(1, 8, np.float32), "n": np.array(n), "flip": np.array([False])} for n in (0, 3, 2)
     ]  # doubled once, then halved
