@@ -87,7 +87,9 @@ class Gate:
         deviation = compare(expected, got)
         limit = _limit(before)
         if effect is Effect.EXACT:
-            passed = deviation.identical
+            # On CPU, ONNX Runtime computes half precision in single, and whether it rounds between two ops depends on
+            # who else reads the value: without a dead reader, the same ops give other bits.
+            passed = deviation.identical or (limit == HALF_LIMIT and deviation.relative <= limit)
         else:
             passed = effect is Effect.LOSSY or deviation.relative <= limit
         if not passed and effect is Effect.REASSOCIATES:

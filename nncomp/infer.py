@@ -88,6 +88,27 @@ def inferred_types(
     return result
 
 
+def contradiction(graph: Graph) -> str:
+    """Return what onnx's shape inference, told to be strict, finds wrong with a model's own graph, "" if nothing.
+
+    For explaining a refusal: strict inference complains of models that run, too.
+    """
+    model = graph_to_proto(graph, write_tensor=_small_or_described)
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        lines = [line.strip() for line in str(error).splitlines() if "(op_type:" in line]
+        found = lines[0].removeprefix("[ShapeInferenceError]").removeprefix("[TypeInferenceError]") if lines else ""
+        return found.strip()
+    return ""
+
+
+def _small_or_described(tensor: Tensor, name: str) -> TensorProto:
+    if tensor.size <= MAX_NUMBERS:
+        return tensor_to_proto(tensor, name)
+    return TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape)
+
+
 def _move_weights_to_inputs(model: onnx.ModelProto, names: set[str]) -> None:
     def move(proto: onnx.GraphProto) -> None:
         gone = [tensor for tensor in proto.initializer if tensor.name in names]

@@ -92,6 +92,7 @@ class Pipeline:
         keep_going: roll a failed pass back and go on with the next.
         reproducer: folder in which a failed pass leaves what replays it; None writes nothing.
         keeper: told after each pass, and asked where to begin.
+        apart: run each pass in a process of its own: one that crashes is named, and costs nothing else.
 
     Raises:
         RecipeError: a pass stands in front of one that it must follow (NNC-R012).
@@ -104,6 +105,7 @@ class Pipeline:
     keep_going: bool = False
     reproducer: Path | None = None
     keeper: Keeper | None = None
+    apart: bool = False
 
     def __post_init__(self) -> None:
         position = {step.name: index for index, step in enumerate(self.passes)}
@@ -157,10 +159,10 @@ class Pipeline:
         finished = started
         with ctx.fresh_notes() as notes:
             try:
-                self._call(step, trial, ctx)
+                made = self._made_by(step, trial, ctx)
                 finished = time.process_time()
-                if trial.version != version:
-                    result = self._valid(step, current, trial, ctx)
+                if made is not trial or made.version != version:
+                    result = self._valid(step, current, made, ctx)
                     gate = self._check(step, current, result)
             except NncompError as failure:
                 self._explain(failure, step, current)
@@ -183,6 +185,21 @@ class Pipeline:
         )
         return record, result
 
+    def _made_by(self, step: Pass, graph: Graph, ctx: Context) -> Graph:
+        if not self.apart:
+            self._call(step, graph, ctx)
+            return graph
+        from nncomp.sandbox import run_apart
+
+        def run(trial: Graph, inner: Context) -> None:
+            self._call(step, trial, inner)
+            try:
+                verify(trial)
+            except ModelError as error:
+                raise _invalid(step, error) from error
+
+        return run_apart(step.name, run, graph, ctx)
+
     def _call(self, step: Pass, graph: Graph, ctx: Context) -> None:
         try:
             with isolated():
@@ -204,11 +221,7 @@ class Pipeline:
             infer_types(after, ctx.ops)
             after = settled(after)
         except ModelError as error:
-            raise GateError(
-                f"pass {step.name!r} left an invalid graph: {error.message}",
-                code="NNC-G002",
-                where=Where(node=error.where.node, tensor=error.where.tensor, pass_name=step.name),
-            ) from error
+            raise _invalid(step, error) from error
         check_interface(before, after, step.name)
         return after
 
@@ -243,6 +256,14 @@ class Pipeline:
             _save_feeds(feeds, folder / "feeds.npz")
             command += f" --data {folder}/feeds.npz"
         return command
+
+
+def _invalid(step: Pass, error: ModelError) -> GateError:
+    return GateError(
+        f"pass {step.name!r} left an invalid graph: {error.message}",
+        code="NNC-G002",
+        where=Where(node=error.where.node, tensor=error.where.tensor, pass_name=step.name),
+    )
 
 
 def _broken(step: Pass, result: GateResult) -> str:

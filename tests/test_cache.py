@@ -44,6 +44,7 @@ def test_keys_depend_on_all_parts_and_their_order():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
 
 
+@pytest.mark.row(99)
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -99,12 +100,14 @@ def test_what_was_used_least_recently_goes_first(tmp_path):
     assert [cache.get(key) is not None for key in keys] == [True, False, True, True]
 
 
+@pytest.mark.row(99)
 def test_a_clock_that_is_wrong_does_no_harm(cache):
     cache.put(KEY, 1)
     os.utime(only_file(cache), (2**40, 2**40))
     assert cache.get(KEY) == 1
 
 
+@pytest.mark.row(98)
 def test_of_two_writers_the_last_wins_and_nobody_reads_a_mixture(cache):
     values = [[number] * 20000 for number in range(4)]
     seen = []

@@ -392,6 +392,7 @@ def refused(registry, model, out, **request):
     return caught.value.message
 
 
+@pytest.mark.row(101)
 def test_the_input_is_never_overwritten_however_it_is_named(registry, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
@@ -407,6 +408,7 @@ def test_the_input_is_never_overwritten_however_it_is_named(registry, tmp_path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.row(24, 101)
 def test_external_data_of_the_input_is_never_overwritten(registry, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
@@ -418,6 +420,7 @@ def test_external_data_of_the_input_is_never_overwritten(registry, tmp_path):
     assert refused_message == f"output {str(folder / 'model.onnx.data')!r} is the input model"
 
 
+@pytest.mark.row(24)
 def test_foreign_files_stay_and_foreign_models_are_not_replaced_without_force(registry, model, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -438,6 +441,7 @@ def test_a_file_where_a_folder_should_be_is_refused(registry, model, tmp_path):
     assert refused(registry, model, tmp_path / "new.onnx").endswith("looks like a file, expected a folder")
 
 
+@pytest.mark.row(95)
 def test_a_disk_that_refuses_any_write_leaves_nothing_behind(registry, model, tmp_path, monkeypatch):
     import nncomp.onnx_io.files as files
 

@@ -99,6 +99,7 @@ def test_canonical_text_survives_strings_that_need_escapes():
     assert parse_recipe(recipe.to_toml()) == recipe
 
 
+@pytest.mark.row(70)
 def test_a_number_in_scientific_notation_is_a_number():
     assert parse_recipe("passes = []\n[budget]\nmin_cosine = 1e-3").budget.min_cosine == 0.001
 
@@ -130,6 +131,7 @@ def test_a_wrong_pass_is_named_with_file_and_line(registry, tmp_path):
     assert (caught.value.code, caught.value.where.line) == ("NNC-R010", 4)
 
 
+@pytest.mark.row(77)
 def test_a_pass_before_one_that_it_must_follow_is_a_contradiction(registry):
     with pytest.raises(RecipeError) as caught:
         build_passes(Recipe(passes=("polish", "shrink")), registry)
@@ -137,6 +139,7 @@ def test_a_pass_before_one_that_it_must_follow_is_a_contradiction(registry):
     assert caught.value.message == "pass 'polish' stands before 'shrink', which it must follow"
 
 
+@pytest.mark.row(77)
 def test_a_pass_that_objects_to_the_target_is_a_contradiction(registry):
     target = Capabilities(max_ir_version=13, opsets=(7, 26))
     with pytest.raises(RecipeError) as caught:

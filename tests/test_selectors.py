@@ -65,6 +65,7 @@ def test_a_regular_expression_must_match_the_whole_name(net):
         select(net, ["re:head"])
 
 
+@pytest.mark.row(76)
 @pytest.mark.parametrize(
     ("pattern", "message", "hint"),
     [
@@ -87,6 +88,7 @@ def test_a_pattern_that_selects_nothing_or_is_malformed_is_refused_with_a_hint(n
     assert (caught.value.code, caught.value.message, caught.value.hint) == ("NNC-R011", message, hint)
 
 
+@pytest.mark.row(76)
 @pytest.mark.parametrize(
     "pattern",
     [

@@ -18,6 +18,7 @@ from nncomp.cli.diff import diff
 from nncomp.cli.inspect import inspect
 from nncomp.cli.lists import passes, plugins, targets
 from nncomp.cli.print import print_
+from nncomp.cli.reduce import reduce
 from nncomp.cli.sensitivity import sensitivity
 
 _EPILOG = (
@@ -75,6 +76,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "bench": bench,
     "sensitivity": sensitivity,
+    "reduce": reduce,
     "passes": passes,
     "targets": targets,
     "plugins": plugins,

@@ -58,6 +58,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and what 
 Explain = Annotated[bool, typer.Option("--explain", help="Show which rules fired or declined, and why.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files of our names that no compilation wrote.")]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Roll back a pass that fails and go on.")]
+Isolate = Annotated[bool, typer.Option("--isolate", help="Run each pass in a process of its own, which may crash.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a result that comes with warnings (exit 3).")]
 NoGate = Annotated[bool, typer.Option("--no-gate", help="Do not check each pass against the graph before it.")]
 NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure latency.")]
@@ -93,6 +94,7 @@ def compile_(
     explain: Explain = False,
     force: Force = False,
     keep_going: KeepGoing = False,
+    isolate: Isolate = False,
     strict: Strict = False,
     no_gate: NoGate = False,
     no_measure: NoMeasure = False,
@@ -144,6 +146,7 @@ def compile_(
         force=force,
         dry_run=dry_run,
         keep_going=keep_going,
+        isolate=isolate,
         strict=strict,
         cache=None if no_cache else cache or default_cache(),
         resume=resume,

@@ -17,8 +17,9 @@ from nncomp.compiler.evaluation import Reference, evaluate, missed_budget
 from nncomp.compiler.planning import Prepared
 from nncomp.compiler.search import Search
 from nncomp.compiler.workbench import Workbench, tunable
-from nncomp.errors import UnsupportedError
+from nncomp.errors import ModelError, UnsupportedError, Where
 from nncomp.gate import Gate
+from nncomp.infer import contradiction
 from nncomp.ir import Graph
 from nncomp.passes import Context, Pass
 from nncomp.pipeline import PassRecord, Pipeline
@@ -64,6 +65,7 @@ def make(prepared: Prepared, checkpoint: Checkpoint | None, cache: Cache | None)
         gate=_gate(prepared),
         owners={step.name: prepared.registry.owner("pass", step.name) for step in prepared.passes},
         keep_going=request.keep_going,
+        apart=request.isolate,
         instruments=[_PassLog()],
         reproducer=Path(f"{request.out.resolve()}.repro") if request.out is not None else None,
         keeper=checkpoint,
@@ -119,7 +121,7 @@ def _judged(
     recipe = prepared.recipe
     _sign(graph, prepared)
     log.info("building for target %s", prepared.target.name)
-    artifact = prepared.target.build(graph, ctx)
+    artifact = _built(prepared, graph, ctx)
     feeds = prepared.feeds[0] if prepared.feeds else None
     log.info("comparing with the original")
     accuracy, skipped = evaluate(prepared, artifact, reference)
@@ -149,6 +151,17 @@ def _judged(
     )
     found = [*_of_passes(records), *(Warned(code, message) for code, message in ctx.data_warnings)]
     return Made(records, artifact, report, found)
+
+
+def _built(prepared: Prepared, graph: Graph, ctx: Context) -> Artifact:
+    try:
+        return prepared.target.build(graph, ctx)
+    except UnsupportedError as refusal:
+        wrong = contradiction(prepared.original)
+        if wrong:  # nobody could run it
+            where = Where(file=prepared.name)
+            raise ModelError(f"types do not fit: {wrong}", code="NNC-M040", where=where) from refusal
+        raise
 
 
 def _sign(graph: Graph, prepared: Prepared) -> None:

@@ -14,6 +14,7 @@ from nncomp.cache import Cache
 from nncomp.checkpoint import Checkpoint
 from nncomp.compiler.datasets import Datasets, data_options, open_datasets
 from nncomp.compiler.loading import freeze_defaults, model_files, total_bytes
+from nncomp.compiler.oddities import odd_weights, wrong_shapes
 from nncomp.compiler.outputs import check_output
 from nncomp.compiler.request import CompilePlan, CompileRequest, PlannedPass
 from nncomp.errors import ModelError, NncompError, RecipeError, UnsupportedError, UsageError
@@ -165,7 +166,7 @@ def prepare(request: CompileRequest, registry: Registry) -> Prepared:
         )
     size = total_bytes(files) if files else None
     prepared = Prepared(request, registry, recipe, target, passes, original, name, digest, size, data, [], "")
-    prepared.warnings += _lock_warnings(prepared)
+    prepared.warnings += [*wrong_shapes(original), *odd_weights(original, registry.ops), *_lock_warnings(prepared)]
     if not request.dry_run:
         prepared.feeds, prepared.feeds_skipped = _first_feeds(prepared)
     return prepared
@@ -232,6 +233,8 @@ def _model(request: CompileRequest, registry: Registry) -> tuple[Graph, str, lis
         path = Path(request.model)
         graph, name, files = load(path), path.name, model_files(path)
     try:
+        if not graph.outputs:
+            raise ModelError("the graph has no outputs", code="NNC-M034")
         verify(graph)
         infer_types(graph.clone(), registry.ops)
     except ModelError as error:

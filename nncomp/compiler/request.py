@@ -50,6 +50,7 @@ class CompileRequest:
         force: Replace files of our names that no compilation wrote.
         dry_run: Only plan.
         keep_going: Roll back a pass that fails and go on.
+        isolate: Run each pass in a process of its own; one that crashes has failed like any other.
         strict: Refuse a result that comes with warnings.
         cache: Folder of what earlier compilations found out, such as calibration; None keeps nothing.
         resume: Go on where an earlier run of the same, which was stopped, left a checkpoint beside ``out``.
@@ -80,6 +81,7 @@ class CompileRequest:
     force: bool = False
     dry_run: bool = False
     keep_going: bool = False
+    isolate: bool = False
     strict: bool = False
     cache: Path | None = None
     resume: bool = False

@@ -93,6 +93,21 @@ class ChangeableGraph(BuildableGraph):
         self._inputs = tuple(inputs)
         self._touch()
 
+    def remove_inputs(self, inputs: Iterable[Value]) -> None:
+        """Remove graph inputs that nobody reads; the interface changes.
+
+        Raises:
+            ValueError: one is read, or is a graph output.
+        """
+        gone = list(inputs)
+        for value in gone:
+            if self._succ[value] or self.is_output(value):
+                raise ValueError(f"input {value.name!r} is still in use")
+        self._inputs = tuple(value for value in self._inputs if value not in gone)
+        for value in gone:
+            self._drop_value(value)
+        self._touch()
+
     def remove(self, op: Op) -> None:
         """Remove an op and its outputs, which nobody may read any more.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -12,7 +13,7 @@ from typing import BinaryIO, Final
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
-from nncomp.errors import ModelError, ResourceError, UsageError, Where
+from nncomp.errors import ModelError, NncompWarning, ResourceError, UsageError, Where
 from nncomp.ir import DataType, Graph, Tensor, raw_bytes
 from nncomp.onnx_io.external import ExternalFiles
 from nncomp.onnx_io.reader import graph_from_proto
@@ -42,19 +43,30 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
 def load(path: str | os.PathLike[str]) -> Graph:
     """Read a model file; external data is mapped, not read.
 
+    Warns:
+        NncompWarning: external data, or a declared size, is odd (NNC-W050, NNC-W041).
+
     Raises:
         ModelError: the file is not a valid ONNX model.
     """
     path = Path(path)
     message = read_model(path)
+    files = ExternalFiles(path)
     try:
-        return graph_from_proto(message, ExternalFiles(path))
+        graph = graph_from_proto(message, files)
     except ModelError as error:
         if not error.where.file:
             error.where = Where(
                 file=str(path), graph=error.where.graph, node=error.where.node, tensor=error.where.tensor
             )
         raise
+    for text in dict.fromkeys(files.warnings):
+        warnings.warn(NncompWarning(text, code="NNC-W050"), stacklevel=2)
+    for item in (*message.graph.input, *message.graph.output):
+        if any(dim.dim_value < 0 for dim in item.type.tensor_type.shape.dim):
+            text = f"{item.name!r} declares a negative size, which is taken for unknown"
+            warnings.warn(NncompWarning(text, code="NNC-W041"), stacklevel=2)
+    return graph
 
 
 def read_model(path: Path) -> ModelProto:

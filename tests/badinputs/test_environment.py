@@ -64,6 +64,7 @@ PLUGINS = {
 }  # fmt: skip
 
 
+@pytest.mark.row(91)
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_broken_plugin_costs_one_line_when_it_is_not_needed(run, model, tmp_path, name):
     text, code, message = PLUGINS[name]
@@ -75,6 +76,7 @@ def test_a_broken_plugin_costs_one_line_when_it_is_not_needed(run, model, tmp_pa
     sys.modules.pop(name, None)
 
 
+@pytest.mark.row(91)
 def test_a_broken_plugin_that_may_bring_what_is_asked_for_is_exit_7(run, model, tmp_path):
     status, _, err = run("compile", model, "-o", tmp_path / "out", *ACME, "--plugin", "absent_module", "-p", "zzz")
     assert status == 7
@@ -82,6 +84,7 @@ def test_a_broken_plugin_that_may_bring_what_is_asked_for_is_exit_7(run, model, 
     assert "plugin 'absent_module' failed to load and might provide it: see `nncomp plugins`" in err
 
 
+@pytest.mark.row(91)
 def test_two_plugins_with_one_name_keep_the_first_and_name_both(run, model, tmp_path):
     (tmp_path / "copycat.py").write_text("from acme_plugin import *\n")
     status, _, err = run("compile", model, "-o", tmp_path / "out", *ACME, "--plugin", "copycat", "-p", "nothing")
@@ -94,6 +97,7 @@ def test_two_plugins_with_one_name_keep_the_first_and_name_both(run, model, tmp_
 # ------------------------------------------------------------------ 92, 93: passes
 
 
+@pytest.mark.row(92, 93, 97)
 @pytest.mark.parametrize(
     ("name", "status"),
     [("breaker", 7), ("dangler", 5), ("renamer", 5), ("liar", 5), ("hungry", 6), ("quitter", 7), ("interrupted", 130)],
@@ -106,6 +110,7 @@ def test_a_pass_that_fails_is_named_and_leaves_no_result(run, model, tmp_path, n
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.row(93)
 def test_a_pass_that_prints_and_changes_the_process_does_not_spoil_json_or_the_next_pass(
     run, model, tmp_path, monkeypatch
 ):
@@ -118,9 +123,75 @@ def test_a_pass_that_prints_and_changes_the_process_does_not_spoil_json_or_the_n
     assert (tmp_path / "out" / "model.onnx").exists()
 
 
+# ------------------------------------------------------------------ 94: passes that die
+
+DEADLY = """
+import os, signal
+import nncomp
+NNCOMP_API = 1
+class Dies(nncomp.Pass):
+    '''Die.'''
+    name = "dies"
+    effect = nncomp.Effect.EXACT
+    def run(self, graph, ctx):
+        os.write(1, b"last words\\n")
+        os.kill(os.getpid(), signal.%s)
+class Leaves(Dies):
+    '''Leave.'''
+    name = "leaves"
+    def run(self, graph, ctx):
+        os._exit(3)
+@nncomp.hookimpl
+def nncomp_passes():
+    return [Dies, Leaves]
+"""
+
+
+@pytest.mark.row(94, 97)
+@pytest.mark.parametrize(
+    ("number", "step", "status", "line"),
+    [
+        ("SIGSEGV", "dies", 7, "nncomp: error NNC-P004: pass 'dies' died of SIGSEGV"),
+        ("SIGABRT", "dies", 7, "nncomp: error NNC-P004: pass 'dies' died of SIGABRT"),
+        ("SIGKILL", "dies", 6, "nncomp: error NNC-E002: pass 'dies' was killed twice"),
+        ("SIGSEGV", "leaves", 7, "nncomp: error NNC-P004: pass 'leaves' died of exit status 3"),
+    ],
+)
+def test_a_pass_that_kills_its_process_is_named_under_isolate(run, model, tmp_path, number, step, status, line):
+    (tmp_path / "deadly.py").write_text(DEADLY % number)
+    found, out, err = run(
+        "compile", model, "-o", tmp_path / "out", *ACME, "--plugin", "deadly", "--isolate", "-p", step, "--json"
+    )
+    sys.modules.pop("deadly", None)
+    assert found == status, err
+    assert line in err.splitlines()
+    assert json.loads(out)["error"]["code"] == line.split()[2].rstrip(":")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.row(92, 93)
+@pytest.mark.parametrize(
+    ("name", "status"), [("breaker", 7), ("dangler", 5), ("renamer", 5), ("liar", 5), ("hungry", 6), ("quitter", 7)]
+)
+def test_isolate_changes_no_outcome(run, model, tmp_path, name, status):
+    plain = run("compile", model, "-o", tmp_path / "out", *ACME, "-p", name)
+    apart = run("compile", model, "-o", tmp_path / "out", *ACME, "-p", name, "--isolate")
+    assert apart == plain
+    assert plain[0] == status
+
+
+@pytest.mark.row(94)
+def test_isolate_gives_the_same_bytes(run, model, tmp_path):
+    steps = ("-p", "drop-identity", "-p", "rude", "-p", "blur")
+    assert run("compile", model, "-o", tmp_path / "a", *ACME, *steps)[0] == 0
+    assert run("compile", model, "-o", tmp_path / "b", *ACME, *steps, "--isolate")[0] == 0
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == (tmp_path / "b" / "model.onnx").read_bytes()
+
+
 # ------------------------------------------------------------------ 95: disks
 
 
+@pytest.mark.row(95)
 @pytest.mark.parametrize("out", ["/proc/nncomp", "/dev/null/out", "a" * 300])
 def test_a_destination_that_cannot_be_written_is_exit_6_or_2(run, model, tmp_path, monkeypatch, out):
     monkeypatch.chdir(tmp_path)
@@ -148,6 +219,7 @@ def test_a_full_disk_is_exit_6_and_leaves_nothing(run, model, tmp_path, monkeypa
 # ------------------------------------------------------------------ 96: signals
 
 
+@pytest.mark.row(96)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_a_pass_is_exit_130_and_leaves_nothing(model, tmp_path, number):
     (tmp_path / "sleepy.py").write_text(
@@ -183,6 +255,7 @@ def test_a_signal_in_the_middle_of_a_pass_is_exit_130_and_leaves_nothing(model, 
 # ------------------------------------------------------------------ 98: two runs, one output
 
 
+@pytest.mark.row(98)
 def test_two_runs_into_one_folder_do_not_mix_their_files(model, tmp_path):
     out = tmp_path / "out"
     command = " & ".join(
@@ -200,12 +273,14 @@ def test_two_runs_into_one_folder_do_not_mix_their_files(model, tmp_path):
 # ------------------------------------------------------------------ 100: consoles
 
 
+@pytest.mark.row(100)
 def test_a_reader_that_goes_away_ends_us_quietly(model):
     ended = shell(f"nncomp print --max-elements 100000 {model} | true; exit ${{PIPESTATUS[0]}}")
     assert ended.returncode in (0, 141)
     assert ended.stderr == b""
 
 
+@pytest.mark.row(100)
 @pytest.mark.parametrize("environment", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
                                          {"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}])  # fmt: skip
 def test_a_console_that_lacks_characters_gets_escapes(tmp_path, environment):
@@ -221,6 +296,7 @@ def test_stdout_and_stderr_that_are_closed_from_the_start_do_no_harm(model):
     assert shell(f"nncomp inspect {model}.none 2>&-").returncode == 3
 
 
+@pytest.mark.row(100)
 def test_no_colours_reach_a_pipe_even_when_asked_to_be_on_nor_a_file_with_no_color(model):
     ended = shell(f"nncomp inspect {model}", NO_COLOR="1")
     assert b"\x1b" not in ended.stdout + ended.stderr
@@ -229,6 +305,7 @@ def test_no_colours_reach_a_pipe_even_when_asked_to_be_on_nor_a_file_with_no_col
 # ------------------------------------------------------------------ 102: machines
 
 
+@pytest.mark.row(102)
 def test_hash_seeds_and_threads_do_not_change_a_byte(model, tmp_path):
     for name, seed, threads in (("a", "1", 1), ("b", "2", 2)):
         ended = shell(
@@ -243,6 +320,7 @@ def test_hash_seeds_and_threads_do_not_change_a_byte(model, tmp_path):
     assert reports[0] == reports[1]
 
 
+@pytest.mark.row(102)
 def test_a_missing_runtime_is_exit_4_with_the_pip_line(run, model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     status, _, err = run("bench", model)

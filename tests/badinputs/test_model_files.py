@@ -114,6 +114,7 @@ def compile_(capsys, monkeypatch, tmp_path):
     return call
 
 
+@pytest.mark.row(1, 2, 3, 4, 5, 7, 8)
 @pytest.mark.parametrize(
     ("data", "code", "message", "hint"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
@@ -137,6 +138,7 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(compile_, tmp_path, data
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # KiB
 
 
+@pytest.mark.row(6)
 @pytest.mark.parametrize("sort", ["missing", "folder", "fifo", "loop", "device"])
 def test_a_path_that_is_no_regular_file_is_refused_before_it_is_opened(compile_, tmp_path, sort):
     path = tmp_path / "model.onnx"
@@ -170,6 +172,7 @@ def test_an_unreadable_file_is_refused(compile_, tmp_path):
     assert "NNC-M006" in err
 
 
+@pytest.mark.row(9)
 def test_ifs_28_deep_are_legal_and_pass(compile_, tmp_path):
     path = tmp_path / "deep.onnx"
     path.write_bytes(chain_of_ifs(28))
@@ -192,6 +195,7 @@ def chain_of_ifs(depth: int) -> bytes:
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
+@pytest.mark.row(10)
 def test_a_model_too_large_for_one_message_gets_a_data_file_by_itself(compile_, tmp_path, monkeypatch):
     import nncomp.onnx_io.files as files
 

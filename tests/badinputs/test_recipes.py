@@ -22,6 +22,7 @@ def refused(tmp_path, text, name="r.toml"):
     return error, error.message.removeprefix(f"{path}:").removeprefix(f"{path}: ").strip()
 
 
+@pytest.mark.row(68, 69, 71, 72, 73, 74, 75)
 @pytest.mark.parametrize(
     ("text", "code", "message", "hint"),
     [
@@ -90,6 +91,7 @@ def test_yaml_that_holds_code_is_refused_as_such_under_its_own_name(tmp_path):
     assert refused(tmp_path, YAML_CODE, "r.yaml")[0].code == "NNC-R001"
 
 
+@pytest.mark.row(73)
 def test_a_file_over_the_limit_is_refused_unread(tmp_path):
     error, told = refused(tmp_path, b"#" * (1 << 20) + b"\n")
     assert (error.code, told) == ("NNC-R004", "1048577 bytes, expected at most 1048576")

@@ -204,6 +204,7 @@ def _row(value):
     return f"row{value}" if isinstance(value, int) else ""
 
 
+@pytest.mark.row(79, 80, 81, 82, 83, 85)
 @pytest.mark.parametrize(("row", "write", "code", "message", "hint"), ONE_INPUT, ids=_row)
 def test_a_bad_file_is_refused_before_the_first_sample(tmp_path, model, row, write, code, message, hint):
     path = file_in(tmp_path)
@@ -255,6 +256,7 @@ TWO_INPUTS = [
 ]
 
 
+@pytest.mark.row(84)
 @pytest.mark.parametrize(("shapes", "message", "hint"), TWO_INPUTS)
 def test_row_84_a_table_says_what_does_not_fit(tmp_path, model, shapes, message, hint):
     path = file_in(tmp_path)
@@ -265,6 +267,7 @@ def test_row_84_a_table_says_what_does_not_fit(tmp_path, model, shapes, message,
     assert caught.value.hint == hint
 
 
+@pytest.mark.row(80)
 def test_row_80_one_name_twice_is_refused(tmp_path, model):
     path = file_in(tmp_path)
     with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
@@ -276,6 +279,7 @@ def test_row_80_one_name_twice_is_refused(tmp_path, model):
     assert (caught.value.code, caught.value.message) == ("NNC-D001", f"data {str(path)!r} holds two arrays 'x'")
 
 
+@pytest.mark.row(81)
 def test_row_81_a_sample_of_more_than_one_gib_is_refused_by_its_header(tmp_path, model):
     path = tmp_path / "huge.npy"
     with path.open("wb") as file:  # a sparse file: it takes no room
@@ -291,6 +295,7 @@ def test_row_81_a_sample_of_more_than_one_gib_is_refused_by_its_header(tmp_path,
     assert caught.value.code == "NNC-D002"
 
 
+@pytest.mark.row(81)
 def test_row_81_an_array_by_columns_counts_as_one_sample(tmp_path, model):
     path = tmp_path / "huge.npy"
     with path.open("wb") as file:
@@ -305,6 +310,7 @@ def test_row_81_an_array_by_columns_counts_as_one_sample(tmp_path, model):
     )
 
 
+@pytest.mark.row(81)
 def test_row_81_a_bomb_of_another_shape_is_not_read(tmp_path, model):
     path = zeros_zipped(file_in(tmp_path), (256 * MIB // 4,))
     with peak_below(MIB), pytest.raises(DataError) as caught:
@@ -312,6 +318,7 @@ def test_row_81_a_bomb_of_another_shape_is_not_read(tmp_path, model):
     assert caught.value.code == "NNC-D003"
 
 
+@pytest.mark.row(81)
 def test_row_81_many_samples_take_the_memory_of_one(tmp_path, model):
     path = zeros_zipped(file_in(tmp_path), (256, 1 << 16))  # 256 KiB a sample, 64 MiB in all
     source = open_data(str(path), model(x="FLOAT N 65536"))
@@ -320,6 +327,7 @@ def test_row_81_many_samples_take_the_memory_of_one(tmp_path, model):
     assert count == 256
 
 
+@pytest.mark.row(81)
 def test_row_81_a_long_header_is_not_read(tmp_path, model):
     path = file_in(tmp_path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as member:

@@ -67,6 +67,7 @@ BAD = [
 ]
 
 
+@pytest.mark.row(87)
 @pytest.mark.parametrize(("write", "name", "message"), BAD, ids=[message for _, _, message in BAD])
 def test_row_87_a_bad_image_is_named(tmp_path, graph, error_of, write, name, message):
     path = tmp_path / name
@@ -78,6 +79,7 @@ def test_row_87_a_bad_image_is_named(tmp_path, graph, error_of, write, name, mes
     assert error.hint == "skip_bad = 1 would leave it out"
 
 
+@pytest.mark.row(87)
 @pytest.mark.parametrize("side", [11000, 60000])
 def test_row_87_a_bomb_is_refused_by_its_header(tmp_path, graph, error_of, monkeypatch, side):
     def load(image):
@@ -91,6 +93,7 @@ def test_row_87_a_bomb_is_refused_by_its_header(tmp_path, graph, error_of, monke
     assert error.message.endswith(f" is {side}x{side}: more than {MAX_PIXELS} pixels")
 
 
+@pytest.mark.row(87)
 def test_row_87_so_many_bad_images_are_left_out(tmp_path, graph):
     for name in ("a", "b", "c"):
         save(tmp_path / f"{name}1.png")
@@ -105,12 +108,14 @@ def test_row_87_so_many_bad_images_are_left_out(tmp_path, graph):
     assert caught.value.hint == "skip_bad = 3 would leave it out"
 
 
+@pytest.mark.row(87)
 def test_row_87_nothing_but_bad_images_is_no_data(tmp_path, graph, error_of):
     (tmp_path / "a.png").write_text("no image")
     error = error_of(lambda: open_data(tmp_path, graph, preprocess="unit", skip_bad=1))
     assert (error.code, error.message) == ("NNC-D004", f"data {str(tmp_path)!r}: no sample is left: 1 bad images")
 
 
+@pytest.mark.row(87)
 def test_row_87_a_long_thin_image_is_not_blown_up(tmp_path, model, error_of):
     path = save(tmp_path / "a.png", Image.new("L", (20000, 1)))
     error = error_of(lambda: open_data(tmp_path, model(x="FLOAT N 3 224 224"), preprocess="imagenet"))
@@ -142,6 +147,7 @@ CONVERSIONS = [
 ]
 
 
+@pytest.mark.row(87)
 @pytest.mark.parametrize(("name", "image", "change", "red"), CONVERSIONS, ids=[row[2] for row in CONVERSIONS])
 def test_row_87_modes_are_converted_and_counted(tmp_path, graph, name, image, change, red):
     save(tmp_path / name, image())
@@ -158,6 +164,7 @@ def test_a_grey_model_gets_grey_images(tmp_path, model):
     assert source.counts == {"samples": 1}
 
 
+@pytest.mark.row(87)
 def test_row_87_rotation_is_applied(tmp_path, model):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn right to see it upright

@@ -57,6 +57,7 @@ def test_what_a_path_is_decides_how_it_is_read(tmp_path, graph, image_graph):
     assert isinstance(open_data("random:2", graph).source, RandomSource)
 
 
+@pytest.mark.row(78)
 def test_row_78_paths_are_relative_to_the_recipe_and_nothing_is_expanded(tmp_path, graph, monkeypatch):
     (tmp_path / "recipes").mkdir()
     np.savez(tmp_path / "x.npz", x=X)

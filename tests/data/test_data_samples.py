@@ -63,6 +63,7 @@ def read_only(array):
     return array
 
 
+@pytest.mark.row(88)
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -87,6 +88,7 @@ def test_row_88_whatever_is_an_array_to_somebody_is_taken(graph, wrap, stacked):
     assert all(one.flags.c_contiguous and one.dtype.isnative and type(one) is np.ndarray for one in found)
 
 
+@pytest.mark.row(84, 85, 88)
 @pytest.mark.parametrize(
     ("data", "code", "message", "hint"),
     [
@@ -171,6 +173,7 @@ def test_one_array_is_not_enough_for_several_inputs(model):
     assert caught.value.hint == "the model's inputs: 'a', 'b'"
 
 
+@pytest.mark.row(84)
 @pytest.mark.parametrize(
     ("found", "wanted", "text"),
     [
@@ -190,6 +193,7 @@ def test_row_84_numbers_are_cast_where_they_keep_their_value_or_are_floats(model
     assert warned(source) == expected
 
 
+@pytest.mark.row(84)
 @pytest.mark.parametrize(
     ("found", "wanted"),
     [(np.int64, "INT32"), (np.int8, "UINT8"), (np.int32, "BOOL"), (np.float32, "INT64"), (np.uint64, "INT64")],
@@ -199,6 +203,7 @@ def test_row_84_numbers_that_might_change_are_refused(model, found, wanted):
         list(open_data([np.ones(3, found)], model(x=f"{wanted} N 3")))
 
 
+@pytest.mark.row(85)
 def test_row_85_one_sample_is_a_warning(graph):
     text = "data: one sample only: ranges measured on it hold for nothing else"
     source = open_data((one for one in [ONE]), graph)
@@ -207,6 +212,7 @@ def test_row_85_one_sample_is_a_warning(graph):
     assert warned(open_data({"x": ONE}, graph)) == [("NNC-W043", text)]
 
 
+@pytest.mark.row(85)
 def test_row_85_an_iterator_serves_once(graph):
     source = FeedSource((one for one in [ONE, ONE]), graph)
     assert len(values(source)) == 2
@@ -222,6 +228,7 @@ def test_row_85_an_iterator_serves_once(graph):
         len(source)
 
 
+@pytest.mark.row(85)
 def test_row_85_what_can_be_read_once_is_kept_for_the_next_time(graph):
     taken = []
 
@@ -244,6 +251,7 @@ def test_row_85_what_can_be_read_once_is_kept_for_the_next_time(graph):
     assert (source.fingerprint(), source.size, source.label) == ("", None, "data")
 
 
+@pytest.mark.row(85)
 def test_row_85_what_is_kept_goes_to_disk(graph, monkeypatch):
     monkeypatch.setattr("nncomp.data.spool._IN_MEMORY", 10)
     source = open_data(iter([ONE * np.float32(number) for number in range(3)]), graph)
@@ -260,6 +268,7 @@ def test_row_85_what_is_kept_goes_to_disk(graph, monkeypatch):
     assert (caught.value.code, caught.value.message) == ("NNC-E001", text)
 
 
+@pytest.mark.row(85)
 def test_row_85_no_more_is_taken_from_an_iterator_than_the_limit(graph):
     taken = []
 
@@ -272,6 +281,7 @@ def test_row_85_no_more_is_taken_from_an_iterator_than_the_limit(graph):
     assert len(taken) == 3
 
 
+@pytest.mark.row(86)
 def test_row_86_samples_that_are_not_finite_are_left_out_and_counted(graph):
     bad = [np.array([[1, np.nan, 3]], np.float32), np.array([[1, -np.inf, 3]], np.float32)]
     source = open_data([bad[0], ONE, bad[1], ONE, np.full((1, 3), 1e39)], graph)
@@ -283,6 +293,7 @@ def test_row_86_samples_that_are_not_finite_are_left_out_and_counted(graph):
     assert source.counts == {"samples": 2, "not finite": 3}
 
 
+@pytest.mark.row(86)
 def test_row_86_strict_stops_at_a_sample_that_is_not_finite(graph):
     source = iter(open_data([ONE, ONE * np.float32(np.nan)], graph, strict=True))
     next(source)
@@ -292,6 +303,7 @@ def test_row_86_strict_stops_at_a_sample_that_is_not_finite(graph):
     assert caught.value.where.tensor == "x"
 
 
+@pytest.mark.row(86)
 def test_row_86_nothing_left_is_an_error(graph, error_of):
     error = error_of(lambda: open_data([ONE * np.float32(np.inf)] * 2, graph))
     assert (error.code, error.message) == ("NNC-D004", "data: no sample is left: 2 not finite")
@@ -378,6 +390,7 @@ def test_a_reader_that_rewinds_can_be_read_again(graph):
     assert len(source.fingerprint()) == 64
 
 
+@pytest.mark.row(89)
 def test_row_89_a_failure_names_the_sample_and_what_came_before_was_given(graph):
     got = []
     with pytest.raises(PluginError) as caught:
@@ -388,6 +401,7 @@ def test_row_89_a_failure_names_the_sample_and_what_came_before_was_given(graph)
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+@pytest.mark.row(89)
 def test_row_89_a_reader_that_cannot_rewind_is_a_plugin_error(graph):
     reader = Reader()
     reader.rewind = lambda: 1 / 0
@@ -457,6 +471,7 @@ def test_a_function_may_go_on_for_ever(graph, module):
     assert len(source.fingerprint()) == 64
 
 
+@pytest.mark.row(89)
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
@@ -514,6 +529,7 @@ def test_random_data_can_be_batched(model):
     assert [len(feeds["x"]) for feeds in open_data("random:5", model(x="FLOAT N 3"), batch=2)] == [2, 2, 1]
 
 
+@pytest.mark.row(62)
 @pytest.mark.parametrize(
     ("type_", "text"),
     [

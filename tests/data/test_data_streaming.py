@@ -59,6 +59,7 @@ def test_streaming_equals_slicing(tmp_path_factory, stack, compressed):
             np.testing.assert_array_equal(one, other, strict=True)
 
 
+@pytest.mark.row(90)
 @given(
     st.integers(1, 9),
     st.integers(1, 5),

@@ -102,6 +102,7 @@ def test_doc_and_metadata_of_an_external_tensor_are_kept(write: Callable[..., Pa
     assert (found.doc, dict(found.metadata)) == ("learned", {"a": "b"})
 
 
+@pytest.mark.row(22)
 def test_tensors_of_one_file_share_one_map(tmp_path: Path) -> None:
     proto = model(external("w", [6]))
     proto.graph.initializer.append(external("v", [6]))
@@ -198,6 +199,7 @@ def test_a_linked_folder_that_leads_outside_is_refused(write: Callable[..., Path
     assert refusal(path).code == "NNC-M010"
 
 
+@pytest.mark.row(13)
 def test_the_layout_of_the_hugging_face_cache_works(tmp_path: Path) -> None:
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc" / "onnx"
     blobs.mkdir()

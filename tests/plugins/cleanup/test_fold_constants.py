@@ -260,6 +260,7 @@ def test_a_fold_that_overflows_float16_is_refused_with_a_warning(check):
     assert found.warnings == ["'Cast(h)' turns finite constants into infinite float16 numbers"]
 
 
+@pytest.mark.row(35)
 def test_the_overflow_warning_has_its_code():
     before = graph("g (float16[2] x) => (y) <float[2] w = {70000, 1}> { h = Cast <to = 10> (w)  y = Add (x, h) }")
     ctx = nncomp.Context()

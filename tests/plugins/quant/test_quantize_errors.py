@@ -26,6 +26,7 @@ def refused(quantize, text, kind=UnsupportedError, **options):
 # ------------------------------------------------------------------ weights that are not finite (31)
 
 
+@pytest.mark.row(31)
 @pytest.mark.parametrize(
     ("text", "name", "shape", "node"),
     [
@@ -71,6 +72,7 @@ def test_weights_are_looked_at_before_any_data_is_read(quantize):
 # ------------------------------------------------------------------ channels without weights (32)
 
 
+@pytest.mark.row(32)
 @pytest.mark.parametrize("value", [0.0, 1e-41, 1e-45])
 def test_a_channel_without_weights_is_warned_of_and_gives_exactly_its_bias(quantize, value):
     w = np.random.default_rng(0).normal(0, 1, (4, 3, 1, 1)).astype(np.float32)
@@ -103,6 +105,7 @@ def test_a_constant_weight_is_exact(quantize, value):
 # ------------------------------------------------------------------ tensors without elements (33)
 
 
+@pytest.mark.row(33)
 @pytest.mark.parametrize(
     "text",
     [
@@ -177,6 +180,7 @@ DONE = {
 }
 
 
+@pytest.mark.row(63)
 @pytest.mark.parametrize("form", DONE)
 def test_a_model_that_is_quantized_is_refused(quantize, form):
     error = refused(quantize, f"g (float[2,3] x) => (float[] y) <{SCALES}> {{ {DONE[form]} }}")
@@ -287,6 +291,7 @@ def test_a_target_without_integer_kernels_is_refused(quantize, target):
 # ------------------------------------------------------------------ opsets (66)
 
 
+@pytest.mark.row(66)
 @pytest.mark.parametrize("opset", [7, 9, 10, 11, 12])
 def test_a_model_older_than_per_channel_scales_is_lifted_and_told(quantize, opset):
     made = quantize(CONV, opset=opset)
@@ -304,6 +309,7 @@ def test_a_newer_model_keeps_its_opset(quantize, opset):
     assert not [note for note in made.notes if note[0] == "info"]
 
 
+@pytest.mark.row(67)
 def test_only_forms_of_onnx_itself_are_written(quantize):
     assert {op.domain for op in quantize(CONV, opset=11).graph.ops()} == {""}
 
@@ -319,6 +325,7 @@ def scales(made):
     return [made.graph.array(op.inputs[1]) for op in made.graph.ops() if op.kind == "QuantizeLinear"]
 
 
+@pytest.mark.row(86)
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e38, -1e38, 3.4e38, 1e-38, 1e-44])
 def test_a_constant_activation_gets_a_finite_scale_and_a_warning(quantize, method, value):
@@ -328,6 +335,7 @@ def test_a_constant_activation_gets_a_finite_scale_and_a_warning(quantize, metho
     run(made.graph, made.feeds[0], optimize=True)
 
 
+@pytest.mark.row(86)
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
 @pytest.mark.parametrize("value", [-3.0, 5.0, 1e38, -1e38, 1e-35])
 def test_activations_of_one_sign_get_a_finite_scale_that_holds_zero(quantize, method, value):
@@ -367,6 +375,7 @@ def test_one_sample_is_enough(quantize):
 # ------------------------------------------------------------------ types (34)
 
 
+@pytest.mark.row(34)
 def test_half_precision_weights_are_carried_bit_by_bit(quantize):
     text = """
     g (float16[1,3,8,8] x, float[2,8] r) => (float16[] y, float[] z) <float16[4,3,1,1] w, float[8,4] w2>
