@@ -29,8 +29,10 @@ class Outcome(StrEnum):
     """It runs, with the interface that it had and the outputs that it gave."""
     LOST = "lost"
     """The rewrite failed, or ONNX Runtime refuses what it made."""
+    CHANGED = "changed"
+    """It has other inputs or outputs than before: callers must be changed, too."""
     WRONG = "wrong"
-    """It runs, and gives other outputs or has another interface: nobody is told."""
+    """It runs, and gives other outputs: nobody is told."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Scoreboard:
         total = len(self.verdicts)
         return (
             f"{self.name}: {self.count(Outcome.KEPT)} of {total} kept ({self.identical} bit-identical), "
-            f"{self.count(Outcome.LOST)} lost, {self.count(Outcome.WRONG)} silently wrong"
+            f"{self.count(Outcome.LOST)} lost, {self.count(Outcome.CHANGED)} with another interface, "
+            f"{self.count(Outcome.WRONG)} silently wrong"
         )
 
 
@@ -114,7 +117,7 @@ def judge(reference: Reference, rewritten: bytes) -> Verdict:
     case = reference.case
     before, after = interface(case.model), interface(ModelProto.FromString(rewritten))
     if before != after:
-        return Verdict(Outcome.WRONG, f"the interface was {before} and is {after}")
+        return Verdict(Outcome.CHANGED, f"the interface was {before} and is {after}")
     try:
         outputs = run_bytes(rewritten, [inputs for inputs, _ in case.samples])
     except RuntimeFailure as error:
