@@ -263,3 +263,20 @@ def test_what_an_older_search_tried_does_not_count_for_a_new_one(job, monkeypatc
     first = len(made)
     job(25)
     assert len(made) == 2 * first
+
+
+def test_what_was_tried_for_another_budget_is_judged_by_the_new_one(job, monkeypatch):
+    original = PricedTarget.build
+
+    def build(self, graph, ctx):
+        if len(PricedTarget.built) == 9:
+            raise KeyboardInterrupt
+        return original(self, graph, ctx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PricedTarget, "build", build)
+        with pytest.raises(KeyboardInterrupt):
+            job(45)
+    report = job(21, resume=True).report
+    assert sorted(chosen(report)) == ["l3"]
+    assert all(bool(trial.missed) == (trial.sqnr_db < 21) for trial in report.search.trials)

@@ -80,7 +80,7 @@ def evaluate(prepared: Prepared, artifact: Artifact, reference: Reference | None
     return found, ""
 
 
-def missed_budget(budget: Budget, accuracy: Accuracy | None) -> tuple[str, ...]:
+def missed_budget(budget: Budget, accuracy: Accuracy | Trial | None) -> tuple[str, ...]:
     """Return one line for each limit that the result does not keep."""
     if budget.empty:
         return ()

@@ -73,10 +73,12 @@ class Prepared:
         out = self.request.out
         if out is None:
             return None
-        data = self.data.calibration
+        data, judge = self.data.calibration, self.data.evaluation
         basis = [
             __version__, runtime_version(), self.digest, self.recipe.freeze, self.recipe.seed, self.target.spec,
-            data.fingerprint() if data is not None else "", data_options(self.request, self.recipe).model_dump_json(),
+            data.fingerprint() if data is not None else "",
+            judge.fingerprint() if judge is not None and judge is not data else "",
+            data_options(self.request, self.recipe).model_dump_json(),
             self.recipe.gate.model_dump(), self.request.keep_going, self.origins(),
         ]  # fmt: skip
         return Checkpoint(Path(f"{out.resolve()}.checkpoint"), basis, resume=self.request.resume)

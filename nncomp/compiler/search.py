@@ -186,6 +186,8 @@ class Search:
         self._prepared.request.progress.step("trials", len(self._trials), self._options.trials + 1)
         found = self._remembered(["trial", settings], lambda: _plain(self._made(settings)))
         trial = Trial(**{**found, "settings": settings, "missed": tuple(found["missed"])})
+        if trial.sqnr_db is not None:  # what was remembered may have been tried for another budget
+            trial = replace(trial, missed=missed_budget(self._budget, trial))
         self._trials.append(trial)
         log.info("trial %d: %d given back, SQNR %s dB", len(self._trials), len(settings), trial.sqnr_db)
         return trial
@@ -254,7 +256,7 @@ class Search:
         if self._kept is None:
             return find()
         cache, basis = self._kept
-        key = key_of(basis, list(what))
+        key = key_of(basis, self._options.samples, self._prepared.request.threads, list(what))
         found = cache.get(key)
         if found is None:
             found = find()
