@@ -15,6 +15,7 @@ import nncomp
 from nncomp.compiler import CompileRequest, compile_model
 from nncomp.data import open_data
 from nncomp.ir import DataType, tensor
+from nncomp.opset import convert_opset
 from nncomp.plugins import Registry
 from nncomp_sparse.target import SparseTarget
 
@@ -44,7 +45,7 @@ class WeightsInt4(nncomp.Pass):
     effect: ClassVar[nncomp.Effect] = nncomp.Effect.LOSSY
 
     def run(self, graph, ctx):
-        graph.import_opset("", max(graph.opsets[""], 21))
+        convert_opset(graph, max(graph.opsets[""], 21))  # from which on there are four bits
         for op in graph.ops():
             weight = graph.array(op.input(0)) if op.kind == "DequantizeLinear" else None
             if weight is None or weight.dtype != np.int8 or weight.ndim < 2:
