@@ -172,7 +172,7 @@ def test_every_target_and_recipe_is_described(registry):
     assert missing(registry.recipes, page("recipes")) == []
 
 
-@pytest.mark.parametrize("name", ["equalize", "quantize"])
+@pytest.mark.parametrize("name", ["equalize", "smooth", "quantize"])
 def test_every_option_of_quantization_is_described(name, registry):
     assert missing(registry.pass_type(name).model_fields, page("quantization")) == []
 
