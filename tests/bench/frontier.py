@@ -61,7 +61,7 @@ def main() -> None:
     evaluation = evaluation[: arguments.samples or None]
     base = compiled(model, ("cleanup",), calibration).artifact
     expected = [base.run(feed) for feed in evaluation]
-    known: dict[tuple[str, ...], Any] = {}
+    known: dict[tuple[str, ...], Any] = {(): base}  # no passes at all would mean the target's own recipe
     for name, passes in map(parsed, arguments.recipes):
         result = compiled(model, passes, calibration)
         known[passes] = result.artifact
