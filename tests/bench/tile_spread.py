@@ -2,8 +2,9 @@
 
     python tests/bench/tile_spread.py MODEL.onnx DATA [PREPROCESS]
 
-Each map behind a ReLU or a Clip is cut into 8 x 8 tiles; printed is the median over the maps of the relative deviation
-of the non-zeros of a tile, over all channels.
+Each map behind a ReLU or a Clip is cut into 8 x 8 tiles. Printed is the median over the maps of the relative deviation
+of the non-zeros of a tile, over all channels: what is seen, and what is left of it without what chance makes of each
+channel's share. Maps below 14 x 14 and maps that hardly hold zeros do not count.
 """
 
 import sys
@@ -18,15 +19,18 @@ from nncomp.runtime import Session
 SAMPLES, PARTS = 16, 8
 
 
-def deviation(value: np.ndarray) -> float:
-    """Return the relative deviation between whole tiles; nan for maps that are small, or hardly hold zeros."""
+def variances(value: np.ndarray) -> tuple[float, float] | None:
+    """Return the variance of the non-zeros of whole tiles of a map, and its part by chance, over the squared mean."""
     height, width = value.shape[2:]
     tall, wide = -(-height // PARTS), -(-width // PARTS)
     rows, cols = height // tall, width // wide
-    mask = value[:, :, : rows * tall, : cols * wide] != 0
-    tiles = mask.reshape(*value.shape[:2], rows, tall, cols, wide).sum(axis=(1, 3, 5)).reshape(len(value), -1)
-    known = 0 < mask.mean() < 0.98 and min(height, width) >= 14
-    return float((tiles.std(axis=1) / tiles.mean(axis=1)).mean()) if known else float("nan")
+    mask = value[0, :, : rows * tall, : cols * wide] != 0
+    if min(height, width) < 14 or not 0 < mask.mean() < 0.98:
+        return None
+    tiles = mask.reshape(len(mask), rows, tall, cols, wide).sum(axis=(0, 2, 4))
+    shares = mask.mean(axis=(1, 2))
+    chance = (shares * (1 - shares)).sum() * tall * wide
+    return tiles.var() / tiles.mean() ** 2, chance / tiles.mean() ** 2
 
 
 def main() -> None:
@@ -35,11 +39,15 @@ def main() -> None:
     options = {"preprocess": sys.argv[3]} if len(sys.argv) > 3 else {}
     data = open_data(sys.argv[2], graph, allow_code=True, **options)
     session = Session(graph, outputs=names, optimize=True)
-    found = []
+    found: dict[str, list[tuple[float, float]]] = {}
     for feeds in islice(data, SAMPLES):
-        values = session.run(feeds).values()
-        found.append([deviation(value) if value.ndim == 4 else float("nan") for value in values])
-    print(f"median over {len(names)} maps: {np.nanmedian(np.nanmean(found, axis=0)):.3f}")
+        for name, value in session.run(feeds).items():
+            pair = variances(value) if value.ndim == 4 else None
+            if pair is not None:
+                found.setdefault(name, []).append(pair)
+    seen, chance = np.array([np.mean(pairs, axis=0) for pairs in found.values()]).T
+    beyond = np.sqrt(np.maximum(seen - chance, 0))
+    print(f"median over {len(found)} maps: {np.median(np.sqrt(seen)):.4f}, beyond chance {np.median(beyond):.4f}")
 
 
 if __name__ == "__main__":
