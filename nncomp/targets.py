@@ -50,6 +50,21 @@ class Int8Kernel:
 
 
 @dataclass(frozen=True, slots=True)
+class WideActivations:
+    """What a target makes of activations of 16 bits beside INT8 weights.
+
+    Attributes:
+        dtype: UINT16 or INT16.
+        pays: They are faster than float; otherwise they are only right.
+        worth: When they pay; for the report.
+    """
+
+    dtype: DataType
+    pays: bool
+    worth: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Int8Support:
     """What a target's integer kernels ask for.
 
@@ -61,6 +76,7 @@ class Int8Support:
             leave room for that, or results depend on the CPU.
         kernels: By operator kind (ONNX's own domain).
         float_causes: For kinds without an integer kernel: what to tell the user.
+        wide: Activations of 16 bits, for all that has a kernel in ``kernels``; None if it does not take them.
     """
 
     activation: DataType = DataType.UINT8
@@ -69,6 +85,7 @@ class Int8Support:
     pair_saturation: bool = False
     kernels: Mapping[str, Int8Kernel] = field(default_factory=dict)
     float_causes: Mapping[str, str] = field(default_factory=dict)
+    wide: WideActivations | None = None
 
 
 class WeightForm(StrEnum):
@@ -104,6 +121,7 @@ class Capabilities:
         opsets: Lowest and highest version of ONNX's own opset that it reads.
         int8: Integer kernels, None if it has none.
         weight_only: Forms of products with integer weights and float activations, the fastest first.
+        half_weights: Types that float weights may be stored in, with a Cast behind them, at no cost in time.
         channel_alignment: Channel counts are best kept at multiples of this.
         domains: Other operator domains that it runs.
         sparse_weights: Patterns of zeros in weights that make it faster: ``element``, ``balanced`` (equally many in
@@ -114,6 +132,7 @@ class Capabilities:
     opsets: tuple[int, int]
     int8: Int8Support | None = None
     weight_only: Mapping[WeightForm, WeightKernel] = field(default_factory=dict)
+    half_weights: frozenset[DataType] = frozenset()
     channel_alignment: int = 1
     domains: frozenset[str] = frozenset()
     sparse_weights: frozenset[str] = frozenset()

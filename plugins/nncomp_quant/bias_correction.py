@@ -110,7 +110,7 @@ def _add_error_branch(graph: Graph, op: Op, params: QuantParams, weights: Weight
     assert weight is not None and array is not None
     name = op.output.name
     scale = graph.add_constant(f"{name}_error_scale", np.array(params.scale, np.float32))
-    zero = graph.add_constant(f"{name}_error_zero_point", np.array(params.zero_point, np.uint8))
+    zero = graph.add_constant(f"{name}_error_zero_point", np.array(params.zero_point))
     codes = graph.add_op("QuantizeLinear", [_data(op), scale, zero], [f"{name}_error_codes"]).output
     rounded = graph.add_op("DequantizeLinear", [codes, scale, zero], [f"{name}_error_x"]).output
     operands = [rounded, *op.inputs[1:]]

@@ -83,7 +83,7 @@ class Inserter:
             params = self.params[leader]
             self._scalars[leader] = (
                 self.graph.add_constant(f"{leader.name}_scale", frozen(np.array(params.scale, np.float32))),
-                self.graph.add_constant(f"{leader.name}_zero_point", frozen(np.array(params.zero_point, np.uint8))),
+                self.graph.add_constant(f"{leader.name}_zero_point", frozen(np.array(params.zero_point))),
             )
         return self._scalars[leader]
 
@@ -167,9 +167,11 @@ class Inserter:
             self.graph.set_input(op, slot, self._dequantized[value])
 
     def _write_activation_constant(self, value: Value, array: npt.NDArray[Any]) -> Value:
-        params = activation_params(float(array.min(initial=0)), float(array.max(initial=0)))
-        codes = np.clip(np.rint(array / params.scale) + int(params.zero_point), 0, 255).astype(np.uint8)
-        return self._dequantized_constant(value, codes, np.array(params.scale), np.array(params.zero_point))
+        dtype = self.plan.code_type(value).numpy()
+        params = activation_params(float(array.min(initial=0)), float(array.max(initial=0)), dtype)
+        return self._dequantized_constant(
+            value, params.codes(array), np.array(params.scale), np.array(params.zero_point)
+        )
 
 
 def require_finite(array: npt.NDArray[Any], name: str, op: Op, *, by: str = "quantize") -> None:

@@ -7,7 +7,7 @@ elementwise and pass-through ops that have kernels. Whatever stays float is in `
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class QuantPlan:
         scaled: values that get QuantizeLinear and DequantizeLinear, in topological order.
         follows: values among ``scaled`` that share another value's scale.
         integer: values among ``scaled`` that an integer kernel writes: all their readers read the dequantized form.
+        wide: constants among operands, and values with a scale of their own, whose codes have 16 bits: their type.
         clips: of values that a clipping activation in front of their quantizer bounds: lowest and highest value.
         left: why an op that could matter stays float.
     """
@@ -44,6 +45,7 @@ class QuantPlan:
     scaled: dict[Value, None] = field(default_factory=dict)
     follows: dict[Value, Value] = field(default_factory=dict)
     integer: set[Value] = field(default_factory=set)
+    wide: dict[Value, DataType] = field(default_factory=dict)
     clips: dict[Value, tuple[float | None, float | None]] = field(default_factory=dict)
     left: dict[Op, str] = field(default_factory=dict)
 
@@ -52,6 +54,10 @@ class QuantPlan:
         while value in self.follows:
             value = self.follows[value]
         return value
+
+    def code_type(self, value: Value) -> DataType:
+        """Return the type of the codes of ``value``."""
+        return self.wide.get(self.leader(value), DataType.UINT8)
 
     @property
     def leaders(self) -> list[Value]:
@@ -67,7 +73,7 @@ class QuantPlan:
         """Leave float what needs scales of activations."""
         self.left |= dict.fromkeys(self.static, reason)
         self.static = []
-        self.scaled, self.follows, self.integer, self.clips = {}, {}, set(), {}
+        self.scaled, self.follows, self.integer, self.wide, self.clips = {}, {}, set(), {}, {}
 
 
 def plan_quantization(
@@ -77,6 +83,7 @@ def plan_quantization(
     *,
     skip: Set[Op] = frozenset(),
     only: Set[Op] | None = None,
+    wide: Set[Op] = frozenset(),
     embeddings: bool = True,
 ) -> QuantPlan:
     """Decide what to quantize in a model's own graph, or in a body; what is in bodies of its ops has plans of its own.
@@ -87,17 +94,27 @@ def plan_quantization(
         int8: What the target runs in integers.
         skip: Ops to leave float.
         only: The only ops to quantize, those among them, too, that pay only beside others; None for all that pay.
+        wide: Ops whose activations get 16 bits, on a target that takes them. Scales come from calibration: there is no
+            quantizer of 16 bits for run time.
         embeddings: Store embedding tables as INT8.
     """
-    return _Planner(graph, ops, int8, skip=skip, only=only, embeddings=embeddings).plan()
+    return _Planner(graph, ops, int8, skip=skip, only=only, wide=wide, embeddings=embeddings).plan()
 
 
 class _Planner:
     def __init__(
-        self, graph: Graph, ops: OpTable, int8: Int8Support, *, skip: Set[Op], only: Set[Op] | None, embeddings: bool
+        self,
+        graph: Graph,
+        ops: OpTable,
+        int8: Int8Support,
+        *,
+        skip: Set[Op],
+        only: Set[Op] | None,
+        wide: Set[Op],
+        embeddings: bool,
     ) -> None:
         self.graph, self.ops, self.int8, self.skip, self.only = graph, ops, int8, skip, only
-        self.embeddings = embeddings
+        self.wide, self.embeddings = wide, embeddings
         self.watched = watchable(graph)
         self.result = QuantPlan()
         self.members: dict[Op, None] = {}
@@ -117,6 +134,7 @@ class _Planner:
                 absorbed |= self._absorb(op)
         self._drop_useless_movers()
         self._choose_values()
+        self._widen_values()
         self.result.static = list(self.members)
         return self.result
 
@@ -185,6 +203,8 @@ class _Planner:
         left = self._left_out(op)
         if left:
             return left
+        if kernel is not None and op in self.wide:
+            return "its activations are quantized at run time, to 8 bits only"
         if kernel is None or kernel.form is not Int8Form.DYNAMIC:
             return self._float_cause(op, role)
         weights = [self.graph.constant(op.input(slot)) for slot in (1, 2)]
@@ -266,8 +286,23 @@ class _Planner:
                     assert source is not None
                     result.follows[end] = source
 
+    def _widen_values(self) -> None:
+        """Give 16 bits to all that an op among ``wide`` reads or writes: two types at one op suit no kernel."""
+        if self.int8.wide is None:
+            return
+        result = self.result
+        for op in self.members:
+            role = self.ops.quant(op, self.graph.opsets)
+            ends = [self.boundary.get(value, value) for value in op.outputs]
+            for value in (*self._activations(op, role), *ends) if op in self.wide else ():
+                if value is not None and (value in result.scaled or self.graph.constant(value) is not None):
+                    result.wide[result.leader(value)] = self.int8.wide.dtype
+
     def _kernel(self, op: Op) -> Int8Kernel | None:
-        return None if op.domain else self.int8.kernels.get(op.kind)
+        kernel = None if op.domain else self.int8.kernels.get(op.kind)
+        if kernel is not None and op in self.wide and kernel.form is Int8Form.DYNAMIC:
+            return replace(kernel, form=Int8Form.QDQ_FLOAT_OUT)
+        return kernel
 
     def _reads_integers(self, op: Op) -> bool:
         return any(value in self.ends for value in op.inputs)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from types import MappingProxyType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from nncomp.opset import convert_opset
 from nncomp.passes import Context, Effect, option
 from nncomp.selectors import select
 from nncomp.statistics import Histogram, Range, exposed, observe
-from nncomp.targets import Int8Support
+from nncomp.targets import Capabilities, Int8Support
 from nncomp.tuning import TunablePass, Unit
 from nncomp_quant.bias_correction import correct_biases
 from nncomp_quant.bodies import constants_read, drop_unread, with_bodies
@@ -29,6 +29,8 @@ from nncomp_quant.weights import WeightQuantizer
 
 PER_CHANNEL_OPSET = 13
 """First opset whose DequantizeLinear has an ``axis``."""
+WIDE_OPSET = 21
+"""First opset whose QuantizeLinear gives 16 bits."""
 
 _INTEGER_KINDS = frozenset(
     {
@@ -46,7 +48,8 @@ class Quantize(TunablePass):
     """Insert per-channel INT8 quantization driven by the target's kernels and calibration data.
 
     Weights are symmetric INT8 with one scale an output channel, activations UINT8 with one scale a tensor, biases INT32
-    with scale s_x * s_w. Matrix products that the target runs faster with dynamic activations need no data.
+    with scale s_x * s_w. Matrix products that the target runs faster with dynamic activations need no data. Activations
+    of 16 bits (opset 21) are for targets that take them; all that an op of ``wide`` reads and writes gets them.
     """
 
     name: ClassVar[str] = "quantize"
@@ -74,23 +77,31 @@ class Quantize(TunablePass):
     )
     skip: tuple[str, ...] = option((), help="ops to leave float, by name or label; globs, or re:...")
     only: tuple[str, ...] = option((), help="quantize these ops alone, named as in skip; all others stay float")
+    activation_bits: Literal[8, 16] = option(8, help="bits of activations; 16 where the target takes them")
+    wide: tuple[str, ...] = option(
+        (), help="ops whose activations get 16 bits, named as in skip; all others as they are"
+    )
     embeddings: bool = option(True, help="store embedding tables as INT8, one scale a row")
+
+    def objection(self, target: Capabilities | None) -> str:
+        """Refuse activations of 16 bits on targets that do not take them."""
+        asked = self.activation_bits == 16 or self.wide
+        refused = target is not None and target.int8 is not None and target.int8.wide is None
+        return "the target takes no activations of 16 bits" if asked and refused else ""
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize ``graph``.
 
         Raises:
             UnsupportedError: already quantized (NNC-M050), nothing to quantize (NNC-M052), a weight that is not finite
-                (NNC-M053), or a target without integer kernels (NNC-T002).
+                (NNC-M053), or a target without integer kernels or, where 16 bits are asked for, these (NNC-T002).
             DataError: static quantization without data (NNC-D006).
         """
         int8 = _int8_support(ctx)
+        if reason := self.objection(ctx.target):
+            raise UnsupportedError(f"quantize: {reason}", code="NNC-T002", hint="leave out activation_bits and wide")
         _refuse_quantized(graph)
-        version = graph.opsets.get("", PER_CHANNEL_OPSET)
-        if version < PER_CHANNEL_OPSET:
-            ctx.note("info", "opset", reason=f"lifted from {version} to {PER_CHANNEL_OPSET}")
-            convert_opset(graph, PER_CHANNEL_OPSET)
-            infer_types(graph, ctx.ops)
+        self._lift(graph, ctx)
         plans = self._plans(graph, ctx, int8)
         if all(plan.empty for plan in plans.values()):
             raise _nothing_to_do(plans)
@@ -112,6 +123,14 @@ class Quantize(TunablePass):
             insert_recurrent(part, plan, ctx.scratch, pair_safe=pair_safe)
         drop_unread(read)
 
+    def _lift(self, graph: Graph, ctx: Context) -> None:
+        needed = WIDE_OPSET if self.activation_bits == 16 or self.wide else PER_CHANNEL_OPSET
+        version = graph.opsets.get("", needed)
+        if version < needed:
+            ctx.note("info", "opset", reason=f"lifted from {version} to {needed}")
+            convert_opset(graph, needed)
+            infer_types(graph, ctx.ops)
+
     def units(self, graph: Graph, ctx: Context) -> Sequence[Unit]:
         """Return the ops that are quantized and have a say in the error; see :mod:`nncomp.tuning`."""
         found = []
@@ -132,12 +151,19 @@ class Quantize(TunablePass):
 
     def _plans(self, graph: Graph, ctx: Context, int8: Int8Support, *, full: bool = False) -> dict[Graph, QuantPlan]:
         """Return what to quantize, by graph and body; with ``full`` whatever ``skip`` and ``only`` say."""
+        wide = self._wide(graph, int8)
         skip = with_bodies(select(graph, self.skip, option="quantize.skip")) if self.skip and not full else frozenset()
         only = select(graph, self.only, option="quantize.only") if self.only and not full else None
         return {
-            part: plan_quantization(part, ctx.ops, int8, skip=skip, only=only, embeddings=self.embeddings)
+            part: plan_quantization(part, ctx.ops, int8, skip=skip, only=only, wide=wide, embeddings=self.embeddings)
             for part in graph.graphs()
         }
+
+    def _wide(self, graph: Graph, int8: Int8Support) -> Set[Op]:
+        """Return the ops whose activations get 16 bits."""
+        if int8.wide is not None and self.activation_bits == 16:
+            return {op for _, op in graph.walk()}
+        return with_bodies(select(graph, self.wide, option="quantize.wide")) if self.wide else frozenset()
 
     def _calibrated(self, graph: Graph, plans: dict[Graph, QuantPlan], ctx: Context) -> dict[Value, QuantParams]:
         """Return the parameters of all values that have some of their own.
@@ -165,6 +191,7 @@ class Quantize(TunablePass):
             if part is not graph and not any(extents[value].count + extents[value].bad for value in plan.leaders):
                 plan.give_up_static("calibration never came here: no sample took this branch")
         leaders = [value for plan in plans.values() for value in plan.leaders]
+        types = {value: plan.code_type(value).numpy() for plan in plans.values() for value in plan.leaders}
         clips = {value: bounds for plan in plans.values() for value, bounds in plan.clips.items()}
         params = {}
         for value in leaders:
@@ -173,9 +200,14 @@ class Quantize(TunablePass):
                 nothing = "was never finite" if extent.bad else "had no elements"
                 state = f"was always {extent.low:g}" if extent.count else nothing
                 ctx.warn(QuantizationWarning(f"in calibration, this value {state}", code="NNC-W032"), node=value.name)
-            chosen = activation_params(*chosen_range(one, self.method, self.percentile))
+            chosen = activation_params(*self._range(one, types[value]), types[value])
             params[value] = within(chosen, *clips.get(value, (None, None)))
         return params
+
+    def _range(self, seen: Range | Histogram, dtype: np.dtype[Any]) -> tuple[float, float]:
+        """Return the range to quantize; over more codes than bins, a divergence says nothing: then all."""
+        method = Method.MINMAX if self.method is Method.ENTROPY and dtype.itemsize > 1 else self.method
+        return chosen_range(seen, method, self.percentile, levels=np.iinfo(dtype).max - np.iinfo(dtype).min)
 
     def _accumulator(self, name: str) -> Range | Histogram:
         del name

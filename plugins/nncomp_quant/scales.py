@@ -30,34 +30,54 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QuantParams:
-    """x is about scale * (q - zero_point), per tensor, q in [0, 255]."""
+    """x is about scale * (q - zero_point), per tensor, q any code of the zero point's type."""
 
     scale: np.float32
-    zero_point: np.uint8
+    zero_point: np.integer[Any]
+
+    @property
+    def lowest(self) -> int:
+        """Smallest code."""
+        return int(np.iinfo(self.zero_point.dtype).min)
+
+    @property
+    def highest(self) -> int:
+        """Largest code."""
+        return int(np.iinfo(self.zero_point.dtype).max)
 
     @property
     def low(self) -> float:
         """Smallest number that has a code."""
-        return float(self.scale) * -int(self.zero_point)
+        return float(self.scale) * (self.lowest - int(self.zero_point))
 
     @property
     def high(self) -> float:
         """Largest number that has a code."""
-        return float(self.scale) * (LEVELS - int(self.zero_point))
+        return float(self.scale) * (self.highest - int(self.zero_point))
+
+    def codes(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the codes of ``array``, in the zero point's type."""
+        codes = np.rint(array / self.scale) + int(self.zero_point)
+        return np.asarray(np.clip(codes, self.lowest, self.highest), self.zero_point.dtype)
 
 
-def activation_params(low: float, high: float) -> QuantParams:
-    """Return u8 parameters that cover [low, high] and represent zero exactly.
+def activation_params(low: float, high: float, dtype: npt.DTypeLike = np.uint8) -> QuantParams:
+    """Return parameters that cover [low, high] and represent zero exactly.
 
     scale = (high - low) / 255, zero_point = round(-low / scale), after widening the range to hold 0
-    (ONNX DynamicQuantizeLinear). A range of nothing but zero gets scale 1.
+    (ONNX DynamicQuantizeLinear). A range of nothing but zero gets scale 1. With 16 bits, 65535 for 255; with signed
+    codes, the zero point is less by half of that.
     """
+    dtype = np.dtype(dtype)
+    code: Any = dtype.type
+    first, last = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    steps = last - first
     low, high = min(low, 0.0), max(high, 0.0)
     if not high - low > _TINY:
-        return QuantParams(np.float32(1), np.uint8(0))
-    scale = np.float32(min((high - low) / LEVELS, float(np.finfo(np.float32).max) / LEVELS))
-    zero = int(np.clip(np.rint(-low / float(scale)), 0, LEVELS))
-    return QuantParams(scale, np.uint8(zero))
+        return QuantParams(np.float32(1), code(0))
+    scale = np.float32(min((high - low) / steps, float(np.finfo(np.float32).max) / steps))
+    zero = int(np.clip(np.rint(-low / float(scale)), 0, steps)) + first
+    return QuantParams(scale, code(zero))
 
 
 def within(params: QuantParams, low: float | None, high: float | None) -> QuantParams:
@@ -73,8 +93,8 @@ def within(params: QuantParams, low: float | None, high: float | None) -> QuantP
     """
     zero = int(params.zero_point)
     scale = params.scale
-    for bound, steps in ((low, -zero), (high, LEVELS - zero)):
-        if bound is None or not steps or abs(bound) / LEVELS <= _TINY:
+    for bound, steps in ((low, params.lowest - zero), (high, params.highest - zero)):
+        if bound is None or not steps or abs(bound) / (params.highest - params.lowest) <= _TINY:
             continue
         if float(scale) * abs(steps) > abs(bound):
             scale = np.float32(bound / steps)
@@ -83,7 +103,9 @@ def within(params: QuantParams, low: float | None, high: float | None) -> QuantP
     return QuantParams(scale, params.zero_point)
 
 
-def chosen_range(seen: Range | Histogram, method: Method, percentile: float = 99.999) -> tuple[float, float]:
+def chosen_range(
+    seen: Range | Histogram, method: Method, percentile: float = 99.999, *, levels: int = LEVELS
+) -> tuple[float, float]:
     """Return the range to quantize, inside the range that was seen.
 
     Args:
@@ -93,6 +115,7 @@ def chosen_range(seen: Range | Histogram, method: Method, percentile: float = 99
             Kullback-Leibler divergence between the values and their quantized form (Migacz, "8-bit inference with
             TensorRT", GTC 2017).
         percentile: For ``percentile``.
+        levels: Steps of an activation.
     """
     if isinstance(seen, Range):
         return (seen.low, seen.high) if seen.count else (0.0, 0.0)
@@ -102,8 +125,8 @@ def chosen_range(seen: Range | Histogram, method: Method, percentile: float = 99
     if method is Method.PERCENTILE:
         return _percentile_range(seen, percentile)
     if method is Method.MSE:
-        return _mse_range(seen)
-    return _entropy_range(seen)
+        return _mse_range(seen, levels)
+    return _entropy_range(seen, levels)
 
 
 def _percentile_range(seen: Histogram, percentile: float) -> tuple[float, float]:
@@ -128,7 +151,7 @@ def _candidates(seen: Histogram, steps: int = 48) -> tuple[npt.NDArray[np.float6
     return lows.ravel(), highs.ravel()
 
 
-def _mse_range(seen: Histogram) -> tuple[float, float]:
+def _mse_range(seen: Histogram, levels: int) -> tuple[float, float]:
     lows, highs = _candidates(seen)
     occupied = seen.counts > 0
     occupied[BINS // 2] = False  # zeros have a code of their own and are never rounded; a Relu makes most of them
@@ -136,7 +159,7 @@ def _mse_range(seen: Histogram) -> tuple[float, float]:
     counts = seen.counts[occupied].astype(np.float64)
     best, chosen = np.inf, (seen.range.low, seen.range.high)
     for low, high in zip(lows, highs, strict=True):
-        step = (high - low) / LEVELS
+        step = (high - low) / levels
         if step <= 0:
             continue
         outside = x - np.clip(x, low, high)
@@ -146,7 +169,7 @@ def _mse_range(seen: Histogram) -> tuple[float, float]:
     return chosen
 
 
-def _entropy_range(seen: Histogram) -> tuple[float, float]:
+def _entropy_range(seen: Histogram, levels: int) -> tuple[float, float]:
     lows, highs = _candidates(seen)
     centers = seen.centers()
     counts = seen.counts.astype(np.float64)
@@ -157,14 +180,14 @@ def _entropy_range(seen: Histogram) -> tuple[float, float]:
     for low, high in zip(lows, highs, strict=True):
         if high <= low:
             continue
-        code = np.clip(np.rint((centers - low) / (high - low) * LEVELS), 0, LEVELS).astype(np.int64)
+        code = np.clip(np.rint((centers - low) / (high - low) * levels), 0, levels).astype(np.int64)
         inside = (centers >= low) & (centers <= high)
         clipped = np.where(inside, counts, 0.0)
         clipped[np.argmax(inside)] += counts[centers < low].sum()
         clipped[BINS - 1 - int(np.argmax(inside[::-1]))] += counts[centers > high].sum()
         occupied = inside & (counts > 0)
-        mass = np.bincount(code[inside], np.where(inside, counts, 0.0)[inside], LEVELS + 1)
-        width = np.bincount(code[occupied], minlength=LEVELS + 1)
+        mass = np.bincount(code[inside], np.where(inside, counts, 0.0)[inside], levels + 1)
+        width = np.bincount(code[occupied], minlength=levels + 1)
         spread = np.zeros_like(counts)
         spread[occupied] = (mass / np.maximum(width, 1))[code[occupied]]
         p, q = clipped / clipped.sum(), spread / max(spread.sum(), _TINY)
