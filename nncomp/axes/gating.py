@@ -44,7 +44,10 @@ def remove_checked(
         value.name: labels for value, labels in analysis.labels.items() if analysis.owners[value] is analysis.graph
     }
     remove(analysis, removed)
-    feeds = None if gate is None else gate.feeds(reference)
+    try:
+        feeds = None if gate is None else gate.feeds(reference)
+    except UnsupportedError:  # no inputs can be made up
+        return None
     return check_removal(reference, analysis.graph, feeds, seed=seed, labels=names, alive=analysis.alive(removed))
 
 

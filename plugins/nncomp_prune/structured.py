@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nncomp.axes import AxisAnalysis, analyse, remove_checked
-from nncomp.errors import DataError, RecipeError, UnsupportedError
+from nncomp.errors import DataError, NncompWarning, RecipeError, UnsupportedError
 from nncomp.gate import Gate
 from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op
@@ -121,8 +121,10 @@ class PruneStructured(Pass):
         after = analyse(graph, ctx.ops, input_shapes=shapes)
         gone = translated(analysis, after, {track: atoms for track, atoms in chosen.items() if track not in vanished})
         left = after.macs(gone), after.params(gone)
-        if gone.size:
-            remove_checked(after, gone, gate)
+        unseen = bool(gone.size) and remove_checked(after, gone, gate, seed=ctx.seed) is None
+        if unseen or gate.skipped:
+            reason = gate.skipped or "the network does not run on the inputs there are"
+            ctx.warn(NncompWarning(f"what was taken out could not be checked: {reason}", code="NNC-W063"))
         ctx.results[self.name] = _summary(planned, chosen, before, left)
 
     def _tracks(self, graph: Graph, analysis: AxisAnalysis, ctx: Context) -> tuple[list[Track], set[Track]]:

@@ -41,7 +41,7 @@ g (float[n,8] x) => (float[n,4] y)
 """
 
 
-def built(text):
+def typed(text):
     made = graph(text)
     infer_types(made)
     return made
@@ -56,22 +56,39 @@ def samples(made, count=64, seed=0):
     return [{"x": one.astype(np.float32)} for one in found]
 
 
-def context(made, **fields):
-    return Context(data=FeedSource(samples(made), made), **fields)
+@pytest.fixture(scope="session")
+def context():
+    """Return what makes a pass's context with calibration data for a graph."""
+
+    def make(made, **fields):
+        return Context(data=FeedSource(samples(made), made), **fields)
+
+    return make
 
 
-def distance(a, b):
-    """Return the relative error of ``b`` against ``a`` over inputs that calibration has not seen."""
-    pairs = [(run(a, feeds)["y"], run(b, feeds)["y"]) for feeds in samples(a, 16, seed=1)]
-    wrong = sum(float(np.square(one - other).sum()) for one, other in pairs)
-    return wrong / sum(float(np.square(one).sum()) for one, _ in pairs)
+@pytest.fixture(scope="session")
+def distance():
+    """Return the relative error of one graph against another over inputs that calibration has not seen."""
+
+    def measure(a, b):
+        pairs = [(run(a, feeds)["y"], run(b, feeds)["y"]) for feeds in samples(a, 16, seed=1)]
+        wrong = sum(float(np.square(one - other).sum()) for one, other in pairs)
+        return wrong / sum(float(np.square(one).sum()) for one, _ in pairs)
+
+    return measure
 
 
 @pytest.fixture
 def network():
-    return built(NETWORK)
+    return typed(NETWORK)
 
 
 @pytest.fixture
 def chain():
-    return built(CHAIN)
+    return typed(CHAIN)
+
+
+@pytest.fixture(scope="session")
+def built():
+    """Return what makes a graph with its types from text."""
+    return typed

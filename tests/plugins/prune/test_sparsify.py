@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,16 +15,16 @@ from nncomp_prune.patterns import Pattern, pattern_of
 from nncomp_prune.sparsify import Sparsify
 from nncomp_prune.zeros import by_error, by_size, chosen, refitted
 
-spec = importlib.util.spec_from_file_location("prune_conftest", Path(__file__).with_name("conftest.py"))
-kit = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(kit)
 
+@pytest.fixture(scope="session")
+def sparsified(context):
+    def apply(made, ctx=None, **options):
+        found, ctx = made.clone(), ctx or context(made)
+        Sparsify(**options).run(found, ctx)
+        verify(found)
+        return found, ctx
 
-def sparsified(made, ctx=None, **options):
-    found, ctx = made.clone(), ctx or kit.context(made)
-    Sparsify(**options).run(found, ctx)
-    verify(found)
-    return found, ctx
+    return apply
 
 
 def weight(made, layer):
@@ -35,7 +32,7 @@ def weight(made, layer):
     return made.array(op.input(1))
 
 
-def test_two_of_four_neighbouring_channels_stay_at_each_kernel_element(network):
+def test_two_of_four_neighbouring_channels_stay_at_each_kernel_element(network, sparsified):
     found, ctx = sparsified(network, pattern="2:4")
     zeros = (weight(found, "c3") == 0).reshape(16, 4, 4, 3, 3)
     assert (zeros.sum(axis=2) == 2).all()
@@ -47,7 +44,7 @@ def test_two_of_four_neighbouring_channels_stay_at_each_kernel_element(network):
     }
 
 
-def test_rows_and_tiles_are_balanced_and_blocks_whole(chain):
+def test_rows_and_tiles_are_balanced_and_blocks_whole(chain, sparsified):
     rows = (weight(sparsified(chain, pattern="row", sparsity=0.25)[0], "h1") == 0).T
     assert (rows.sum(axis=1) == 2).all()
     tiles = (weight(sparsified(chain, pattern="tile 4x4", skip=("output:y",))[0], "m2") == 0).T
@@ -57,9 +54,9 @@ def test_rows_and_tiles_are_balanced_and_blocks_whole(chain):
 
 
 @pytest.mark.parametrize("pattern", ["row", "2:4", "block 4x2"])
-def test_what_is_left_makes_up_for_the_zeros(chain, pattern):
+def test_what_is_left_makes_up_for_the_zeros(chain, pattern, sparsified, distance):
     errors = [
-        kit.distance(chain, sparsified(chain, pattern=pattern, method=method)[0])
+        distance(chain, sparsified(chain, pattern=pattern, method=method)[0])
         for method in ("obs", "magnitude-refit", "magnitude")
     ]
     assert errors[0] < errors[2]
@@ -98,23 +95,23 @@ def test_zeros_by_error_cost_less_than_zeros_by_size(seed):
     assert (np.count_nonzero(found.reshape(12, 4, 4), axis=2) <= 2).all()
 
 
-def test_a_target_that_gains_nothing_refuses(chain):
+def test_a_target_that_gains_nothing_refuses(chain, sparsified, context):
     target = Capabilities(13, (7, 26))
     with pytest.raises(UnsupportedError) as caught:
-        sparsified(chain, kit.context(chain, target=target))
+        sparsified(chain, context(chain, target=target))
     assert caught.value.message == (
         "sparsify: the target computes no faster with zeros of pattern 'element'; it skips none"
     )
     assert (caught.value.code, caught.value.exit_status) == ("NNC-T002", 4)
-    sparsified(chain, kit.context(chain, target=target), objective="size")
+    sparsified(chain, context(chain, target=target), objective="size")
     target = Capabilities(13, (7, 26), sparse_weights=frozenset({"n:m"}))
-    sparsified(chain, kit.context(chain, target=target), pattern="2:4")
+    sparsified(chain, context(chain, target=target), pattern="2:4")
     with pytest.raises(UnsupportedError) as caught:
-        sparsified(chain, kit.context(chain, target=target), pattern="row")
+        sparsified(chain, context(chain, target=target), pattern="row")
     assert caught.value.message.endswith("it skips those of n:m")
 
 
-def test_a_pattern_that_nobody_knows_is_named(chain):
+def test_a_pattern_that_nobody_knows_is_named(chain, sparsified):
     for text in ("4:2", "5", "block 4", "tile 0x3"):
         with pytest.raises(RecipeError) as caught:
             sparsified(chain, pattern=text)
@@ -123,7 +120,7 @@ def test_a_pattern_that_nobody_knows_is_named(chain):
         )
 
 
-def test_data_is_asked_for_and_layers_without_the_pattern_are_a_failure(chain):
+def test_data_is_asked_for_and_layers_without_the_pattern_are_a_failure(chain, sparsified):
     with pytest.raises(DataError) as caught:
         sparsified(chain, Context())
     assert caught.value.message == "sparsify: method 'obs' needs calibration data"
