@@ -41,12 +41,19 @@ class Int8Kernel:
         absorbs: Kinds of activation that vanish into the quantizer behind this op.
         same_scale: Input and output must share scale and zero point.
         worth: Why, or when, it pays; for the report.
+        also: Other forms that are run in integers, too; where accuracy asks for it, one of them may be taken.
     """
 
     form: Int8Form = Int8Form.QDQ
     absorbs: frozenset[str] = frozenset()
     same_scale: bool = False
     worth: str = ""
+    also: frozenset[Int8Form] = frozenset()
+
+    def form_with(self, *, dynamic: bool) -> Int8Form | None:
+        """Return the form whose activations are quantized at run time, or ahead of it; None where there is none."""
+        forms = (self.form, *sorted(self.also))
+        return next((form for form in forms if (form is Int8Form.DYNAMIC) == dynamic), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Unit:
         name: As the pass's options name it.
         kind: Operator kind, for tables.
         settings: What it may be; the first is what the pass does by itself, the last leaves it as it was. Those between
-            change it less and less.
+            may be enough where the first is not, and are tried in this order.
     """
 
     name: str

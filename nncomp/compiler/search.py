@@ -79,7 +79,7 @@ class Search:
         try:
             first = self._tried({})
             candidates = self._ranked(first)
-            chosen = self._fewest([candidate.name for candidate in candidates])
+            chosen = self._fewest([candidate.name for candidate in candidates]) or self._in_between()
             if chosen is not None:
                 self._taken_back(chosen, candidates)
                 stopped = "the budget is kept, and nothing more can be taken back"
@@ -161,6 +161,14 @@ class Search:
             missed, kept = (missed, middle) if reaches(middle) else (middle, kept)
         return self._given_back(order[:kept])
 
+    def _in_between(self) -> Mapping[str, str] | None:
+        """Return all layers at the last setting before they are given back, where not even giving back all is enough.
+
+        As a rule that is because then there is nothing left to do, which a pass refuses.
+        """
+        settings = {name: unit.settings[-2] for name, unit in self._units.items() if len(unit.settings) > 2}
+        return settings if settings and self._reached(self._tried(settings)) else None
+
     def _taken_back(self, settings: Mapping[str, str], candidates: Sequence[Candidate]) -> None:
         """Take back what the budget can do without, what is worth least first; else leave less than all of it."""
         for candidate in reversed([one for one in candidates if one.name in settings]):
@@ -238,9 +246,13 @@ class Search:
             trial for trial in kept if not any(one.settings.items() < trial.settings.items() for one in kept)
         ]  # fmt: skip
         if least:
-            return min(least, key=lambda trial: (trial.latency_us or 0.0, len(trial.settings)))
+            return min(least, key=lambda trial: (trial.latency_us or 0.0, len(trial.settings), self._whole_ones(trial)))
         sound = [trial for trial in self._trials if not trial.error]
         return min(sound, key=lambda trial: shortfall(self._budget, trial), default=self._trials[0])
+
+    def _whole_ones(self, trial: Trial) -> int:
+        """Return how many layers ``trial`` gives back altogether."""
+        return sum(setting == self._units[name].settings[-1] for name, setting in trial.settings.items())
 
     def _spent(self) -> float:
         """Return the share of the time that is gone."""

@@ -16,7 +16,7 @@ from nncomp_quant.scales import FloatArray, chunks, pair_safe_scale, quantize_we
 def insert_dynamic(graph: Graph, plan: QuantPlan, scratch: Scratch, *, pair_safe: bool = True) -> None:
     """Rewrite the plan's matrix products and tables; what is large is kept in ``scratch``."""
     activations: dict[Value, tuple[Value, Value, Value]] = {}
-    weights: dict[Value, tuple[Value, Value]] = {}
+    weights: dict[tuple[Value, bool], tuple[Value, Value]] = {}
     for op in plan.dynamic:
         _dynamic_matmul(graph, op, activations, weights, pair_safe=pair_safe)
     tables: dict[Value, tuple[Value, Value]] = {}
@@ -28,15 +28,17 @@ def _dynamic_matmul(
     graph: Graph,
     op: Op,
     activations: dict[Value, tuple[Value, Value, Value]],
-    weights: dict[Value, tuple[Value, Value]],
+    weights: dict[tuple[Value, bool], tuple[Value, Value]],
     *,
     pair_safe: bool,
 ) -> None:
     """MatMul(x, W) -> Cast(MatMulInteger(q(x), q(W))) * (s_x * s_W), W (K, N) with one scale a column.
 
+    Gemm(x, W, b) likewise, and then + b; with transB, what is written is W^T.
+
     ONNX Runtime fuses this form into DynamicQuantizeMatMul or, where several products share x, MatMulIntegerToFloat.
     """
-    x, weight = op.inputs
+    x, weight, bias = *op.inputs[:2], op.input(2)
     assert x is not None and weight is not None
     if x not in activations:
         quantize = graph.add_op(
@@ -47,16 +49,18 @@ def _dynamic_matmul(
         )
         activations[x] = (quantize.outputs[0], quantize.outputs[1], quantize.outputs[2])
     codes, scale, zero = activations[x]
-    if weight not in weights:
+    key = weight, bool(op.attr("transB", 0))
+    if key not in weights:
         array = graph.array(weight)
         assert array is not None
+        array = array.T if key[1] else array
         require_finite(array, weight.name, op)
         quantized, scales = quantize_weight(array, 1, scale=pair_safe_scale(array, 1) if pair_safe else None)
-        weights[weight] = (
+        weights[key] = (
             graph.add_constant(f"{weight.name}_quantized", frozen(quantized)),
             graph.add_constant(f"{weight.name}_scale", frozen(scales)),
         )
-    weight_codes, weight_scale = weights[weight]
+    weight_codes, weight_scale = weights[key]
     name = op.output.name
     sums = graph.add_op("MatMulInteger", [codes, weight_codes, zero], [f"{name}_sums"], name=f"{op.label}_integer")
     real = graph.add_op("Cast", [sums.output], [f"{name}_cast"], attrs={"to": DataType.FLOAT.value})
@@ -64,6 +68,10 @@ def _dynamic_matmul(
     result = graph.add_op(
         "Mul", [real.output, unit.output], [(f"{name}_scaled", op.output.type)], name=f"{op.label}_scaled", like=op
     )
+    if bias is not None:
+        result = graph.add_op(
+            "Add", [result.output, bias], [(f"{name}_biased", op.output.type)], name=f"{op.label}_biased", like=op
+        )
     replace_op(graph, op, result.output)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -84,6 +85,7 @@ def plan_quantization(
     skip: Set[Op] = frozenset(),
     only: Set[Op] | None = None,
     wide: Set[Op] = frozenset(),
+    forms: Mapping[Op, Int8Form] = MappingProxyType({}),
     embeddings: bool = True,
 ) -> QuantPlan:
     """Decide what to quantize in a model's own graph, or in a body; what is in bodies of its ops has plans of its own.
@@ -96,9 +98,10 @@ def plan_quantization(
         only: The only ops to quantize, those among them, too, that pay only beside others; None for all that pay.
         wide: Ops whose activations get 16 bits, on a target that takes them. Scales come from calibration: there is no
             quantizer of 16 bits for run time.
+        forms: Of some ops, the form to take; where it is not the target's first, results do not spread integers.
         embeddings: Store embedding tables as INT8.
     """
-    return _Planner(graph, ops, int8, skip=skip, only=only, wide=wide, embeddings=embeddings).plan()
+    return _Planner(graph, ops, int8, skip=skip, only=only, wide=wide, forms=forms, embeddings=embeddings).plan()
 
 
 class _Planner:
@@ -111,10 +114,11 @@ class _Planner:
         skip: Set[Op],
         only: Set[Op] | None,
         wide: Set[Op],
+        forms: Mapping[Op, Int8Form],
         embeddings: bool,
     ) -> None:
         self.graph, self.ops, self.int8, self.skip, self.only = graph, ops, int8, skip, only
-        self.wide, self.embeddings = wide, embeddings
+        self.wide, self.forms, self.embeddings = wide, forms, embeddings
         self.watched = watchable(graph)
         self.result = QuantPlan()
         self.members: dict[Op, None] = {}
@@ -182,6 +186,8 @@ class _Planner:
             return "its weight has no elements"
         if weight.dtype != DataType.FLOAT or not self._is_float(op.inputs[0]):
             return f"its weight is {weight.dtype.name.lower()}, not float32"
+        if op.attr("alpha", 1.0) != 1.0 or op.attr("beta", 1.0) != 1.0 or op.attr("transA", 0):
+            return "alpha, beta or transA is set: the integer kernel has none"
         if kernel.form is Int8Form.DYNAMIC:
             if len(weight.shape) != 2:
                 return f"its weight has {len(weight.shape)} axes, the dynamic kernel takes 2"
@@ -194,8 +200,6 @@ class _Planner:
             return "its bias is computed" if bias.default is None else "its bias is an input that a caller may override"
         if bias is not None and bias.shape is not None and sum(dim != 1 for dim in bias.shape) > 1:
             return "its bias is not one number a channel"
-        if op.attr("alpha", 1.0) != 1.0 or op.attr("beta", 1.0) != 1.0 or op.attr("transA", 0):
-            return "alpha, beta or transA is set: the integer kernel has none"
         self.members[op] = None
         return ""
 
@@ -253,7 +257,8 @@ class _Planner:
             high = min((bound for bound in (high, bounds[1]) if bound is not None), default=None)
             self.result.clips[end] = low, high
         self.boundary[op.output] = end
-        self.ends |= {end, *op.outputs[1:]}
+        if kernel == self.int8.kernels.get(op.kind):
+            self.ends |= {end, *op.outputs[1:]}
         return absorbed
 
     def _drop_useless_movers(self) -> None:
@@ -302,7 +307,7 @@ class _Planner:
         kernel = None if op.domain else self.int8.kernels.get(op.kind)
         if kernel is not None and op in self.wide and kernel.form is Int8Form.DYNAMIC:
             return replace(kernel, form=Int8Form.QDQ_FLOAT_OUT)
-        return kernel
+        return replace(kernel, form=self.forms[op]) if kernel is not None and op in self.forms else kernel
 
     def _reads_integers(self, op: Op) -> bool:
         return any(value in self.ends for value in op.inputs)

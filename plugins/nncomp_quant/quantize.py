@@ -16,10 +16,11 @@ from nncomp.opset import convert_opset
 from nncomp.passes import Context, Effect, option
 from nncomp.selectors import select
 from nncomp.statistics import Histogram, Range, exposed, observe
-from nncomp.targets import Capabilities, Int8Support
+from nncomp.targets import Capabilities, Int8Form, Int8Support
 from nncomp.tuning import TunablePass, Unit
 from nncomp_quant.bias_correction import correct_biases
 from nncomp_quant.bodies import constants_read, drop_unread, with_bodies
+from nncomp_quant.choices import asked_forms, other_forms, refuse_wide
 from nncomp_quant.dynamic import insert_dynamic
 from nncomp_quant.insert import Inserter, require_finite
 from nncomp_quant.plan import QuantPlan, plan_quantization
@@ -81,6 +82,8 @@ class Quantize(TunablePass):
     wide: tuple[str, ...] = option(
         (), help="ops whose activations get 16 bits, named as in skip; all others as they are"
     )
+    static: tuple[str, ...] = option((), help="ops whose activations get scales from calibration, named as in skip")
+    dynamic: tuple[str, ...] = option((), help="ops whose activations are quantized at run time, named as in skip")
     embeddings: bool = option(True, help="store embedding tables as INT8, one scale a row")
 
     def objection(self, target: Capabilities | None) -> str:
@@ -94,7 +97,9 @@ class Quantize(TunablePass):
 
         Raises:
             UnsupportedError: already quantized (NNC-M050), nothing to quantize (NNC-M052), a weight that is not finite
-                (NNC-M053), or a target without integer kernels or, where 16 bits are asked for, these (NNC-T002).
+                (NNC-M053), a target without integer kernels, without the kernel that an option asks for or, where 16
+                bits are asked for, these (NNC-T002).
+            RecipeError: an op is to be dynamic, and static or of 16 bits (NNC-R012).
             DataError: static quantization without data (NNC-D006).
         """
         int8 = _int8_support(ctx)
@@ -133,29 +138,73 @@ class Quantize(TunablePass):
 
     def units(self, graph: Graph, ctx: Context) -> Sequence[Unit]:
         """Return the ops that are quantized and have a say in the error; see :mod:`nncomp.tuning`."""
+        int8 = _int8_support(ctx)
+        between = self._between(graph, ctx, int8)
         found = []
-        for part, plan in self._plans(graph, ctx, _int8_support(ctx)).items():
+        for part, plan in self._plans(graph, ctx, int8).items():
             rounded = {op for op in plan.static if ctx.ops.quant(op, graph.opsets).role is not Role.PASSTHROUGH}
             rounded.update(plan.dynamic, plan.recurrent, plan.tables)
-            found += [Unit(op.label, op.kind, ("int8", "float")) for op in part.ops() if op in rounded]
+            found += [
+                Unit(op.label, op.kind, ("int8", *between.get(op, ()), "float")) for op in part.ops() if op in rounded
+            ]
         return found
 
     def tuned(self, settings: Mapping[str, str]) -> Self:
-        """Return this pass with the units that are to be float in ``skip``."""
-        float_ = tuple(name for name, setting in settings.items() if setting == "float" and name not in self.skip)
-        return self.model_copy(update={"skip": (*self.skip, *float_)})
+        """Return this pass with the units that are to be float in ``skip``, others in the option of their setting."""
+        options = {"float": "skip", "static": "static", "dynamic": "dynamic", "int16": "wide"}
+        update: dict[str, tuple[str, ...]] = {}
+        for setting, name in options.items():
+            given: tuple[str, ...] = getattr(self, name)
+            update[name] = (*given, *(one for one, its in settings.items() if its == setting and one not in given))
+        return self.model_copy(update=update)
 
     def alone(self, unit: str) -> Self:
         """Return this pass for one op only."""
         return self.model_copy(update={"only": (unit,)})
 
-    def _plans(self, graph: Graph, ctx: Context, int8: Int8Support, *, full: bool = False) -> dict[Graph, QuantPlan]:
+    def _between(self, graph: Graph, ctx: Context, int8: Int8Support) -> dict[Op, list[str]]:
+        """Return what ops may be besides what they are and float, where the target has it and no option says it."""
+        asked, wide = self._forms(graph, int8), self._wide(graph, int8)
+        found: dict[Op, list[str]] = {}
+        for name in ("dynamic", "static", "int16") if ctx.data is not None else ("dynamic",):
+            if name == "int16":
+                ops = {op for _, op in graph.walk() if op not in asked} if int8.wide and int8.wide.pays else set()
+                plans = self._plans(graph, ctx, int8, wide=ops) if ops else {}
+                placed = {op for plan in plans.values() for op in plan.static}
+            else:
+                forms = other_forms(graph, int8, dynamic=name == "dynamic")
+                ops = {op for op in forms if op not in asked}
+                plans = self._plans(graph, ctx, int8, forms={**forms, **asked}) if ops else {}
+                placed = {op for plan in plans.values() for op in (*plan.static, *plan.dynamic)}
+            for op in ops & placed - wide:
+                found.setdefault(op, []).append(name)
+        return found
+
+    def _forms(self, graph: Graph, int8: Int8Support) -> dict[Op, Int8Form]:
+        forms = asked_forms(graph, int8, static=self.static, dynamic=self.dynamic)
+        if self.dynamic:
+            refuse_wide(forms, self._wide(graph, int8))
+        return forms
+
+    def _plans(
+        self,
+        graph: Graph,
+        ctx: Context,
+        int8: Int8Support,
+        *,
+        full: bool = False,
+        forms: Mapping[Op, Int8Form] | None = None,
+        wide: Set[Op] | None = None,
+    ) -> dict[Graph, QuantPlan]:
         """Return what to quantize, by graph and body; with ``full`` whatever ``skip`` and ``only`` say."""
-        wide = self._wide(graph, int8)
+        forms = self._forms(graph, int8) if forms is None else forms
+        wide = self._wide(graph, int8) if wide is None else wide
         skip = with_bodies(select(graph, self.skip, option="quantize.skip")) if self.skip and not full else frozenset()
         only = select(graph, self.only, option="quantize.only") if self.only and not full else None
         return {
-            part: plan_quantization(part, ctx.ops, int8, skip=skip, only=only, wide=wide, embeddings=self.embeddings)
+            part: plan_quantization(
+                part, ctx.ops, int8, skip=skip, only=only, wide=wide, forms=forms, embeddings=self.embeddings
+            )
             for part in graph.graphs()
         }
 
@@ -177,8 +226,8 @@ class Quantize(TunablePass):
                 code="NNC-D006",
                 hint="give --data with a folder of images, an .npz, or module:function",
             )
-        # Whatever is left out, the same values are watched: what was observed for one choice serves all others.
-        whole = self._plans(graph, ctx, _int8_support(ctx), full=True) if self.skip or self.only else plans
+        chosen_ops = self.skip or self.only or self.static or self.dynamic or self.wide
+        whole = self._watched(graph, ctx) if chosen_ops else plans
         watched = [(part, value) for part in plans for value in (*whole[part].leaders, *plans[part].leaders)]
         run, names = graph, {value: value.name for _, value in watched}
         if any(part is not graph for part, _ in watched):
@@ -208,6 +257,15 @@ class Quantize(TunablePass):
         """Return the range to quantize; over more codes than bins, a divergence says nothing: then all."""
         method = Method.MINMAX if self.method is Method.ENTROPY and dtype.itemsize > 1 else self.method
         return chosen_range(seen, method, self.percentile, levels=np.iinfo(dtype).max - np.iinfo(dtype).min)
+
+    def _watched(self, graph: Graph, ctx: Context) -> dict[Graph, QuantPlan]:
+        """Return plans by which the same values are watched whatever is left out: one observation serves all choices.
+
+        Those of ops that can be static count where some are to be.
+        """
+        int8 = _int8_support(ctx)
+        forms = other_forms(graph, int8, dynamic=False) if self.static or self.wide else {}
+        return self._plans(graph, ctx, int8, full=True, forms=forms)
 
     def _accumulator(self, name: str) -> Range | Histogram:
         del name

@@ -19,8 +19,12 @@ _KERNELS: Final = {
     "Conv": Int8Kernel(
         absorbs=_CLIPPING, worth="1.5x to 3.7x; depthwise 0.8x to 1.3x, but a float one breaks the chain"
     ),
-    "Gemm": Int8Kernel(Int8Form.QDQ_FLOAT_OUT, absorbs=_CLIPPING, worth="about 3x"),
-    "MatMul": Int8Kernel(Int8Form.DYNAMIC, worth="2.8x to 3.5x, needs no calibration; a quantized output costs 2-8 dB"),
+    "Gemm": Int8Kernel(Int8Form.QDQ_FLOAT_OUT, absorbs=_CLIPPING, worth="about 3x", also=frozenset({Int8Form.DYNAMIC})),
+    "MatMul": Int8Kernel(
+        Int8Form.DYNAMIC,
+        worth="2.8x to 3.5x, needs no calibration; a quantized output costs 2-8 dB",
+        also=frozenset({Int8Form.QDQ_FLOAT_OUT}),
+    ),
     "LSTM": Int8Kernel(Int8Form.DYNAMIC, worth="weights a quarter of the size; needs no calibration"),
     "Add": Int8Kernel(absorbs=_CLIPPING),
     "Mul": Int8Kernel(absorbs=_CLIPPING),

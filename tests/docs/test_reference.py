@@ -112,7 +112,13 @@ def ort_kernels(registry):
     return table(
         ("operator", "form", "absorbs", "one scale for input and output", "worth"),
         [
-            (f"`{kind}`", forms[one.form], ", ".join(sorted(one.absorbs)), "yes" if one.same_scale else "", one.worth)
+            (
+                f"`{kind}`",
+                " or ".join(forms[form] for form in (one.form, *sorted(one.also))),
+                ", ".join(sorted(one.absorbs)),
+                "yes" if one.same_scale else "",
+                one.worth,
+            )
             for kind, one in int8.kernels.items()
         ],
     )

@@ -192,7 +192,7 @@ g (float[1,3,8,8] x, bool[1,1,1,1] mask) => (float[] y)
  int64[3] rows = {0, 3, 2}, int64[4] times = {1, 1, 2, 2}, float[4] factors = {1, 1, 2, 2}, int64[2] pixels = {2, 3},
  int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}, int64[4] image = {1, 4, 8, 8}, int64[3] row = {1, 8, 32},
  float[4] scale_4, float[4] b4, float[4] mean4, float[4] var, float[8] scale_8, float[8] b8, float[4,4,2,2] wt,
- float[1,4,32] wl, float[1,4,1] rl, float[1,3,32] wg, float[1,3,1] rg, int64[4] tail = {1, 1, 1, 8},
+ float[1,1,32] wr, float[1,1,1] rr, float[1,3,32] wg, float[1,3,1] rg, int64[4] tail = {1, 1, 1, 8},
  float[4,16,1,1] wide, float[4,1,1,1] one>
 {
    c = Conv (x, w)
@@ -209,7 +209,7 @@ def network(body, tail=SECOND_READER):
 
 
 def test_each_kernel_of_the_table_has_a_case():
-    assert CASES.keys() | {"Gemm", "MatMul"} == INT8.kernels.keys()
+    assert CASES.keys() | {"Gemm", "MatMul", "LSTM"} == INT8.kernels.keys()
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -227,6 +227,22 @@ def test_a_product_with_a_bias_is_executed_in_integers(quantize):
     made = quantize("g (float[2,8] x) => (float[] y) <float[8,4] w, float[4] b> { y = Gemm (x, w, b) }")
     assert made.executed.kernels == {"QuantizeLinear": 1, "QGemm": 1}
     assert INT8.kernels["Gemm"].form is Int8Form.QDQ_FLOAT_OUT
+
+
+@pytest.mark.parametrize("shape", ["2,8", "2,5,8", "N,5,8"])
+@pytest.mark.parametrize("body", ["y = MatMul (x, w)", "m = MatMul (x, w) y = Add (b, m)"])
+def test_a_product_with_calibrated_activations_is_executed_in_integers(quantize, shape, body):
+    text = f"g (float[{shape}] x) => (float[] y) <float[8,4] w, float[4] b> {{ {body} }}"
+    made = quantize(text, static=("kind:MatMul",)).executed
+    assert made.kernels["MatMulIntegerToFloat"] == made.kernels["QuantizeLinear"] == 1
+    assert made.coverage == 1
+    assert INT8.kernels["MatMul"].also == {Int8Form.QDQ_FLOAT_OUT}
+
+
+def test_a_product_with_a_bias_may_have_its_activations_quantized_at_run_time(quantize):
+    made = quantize("g (float[2,8] x) => (float[] y) <float[8,4] w, float[4] b> { y = Gemm (x, w, b) }", dynamic=("*",))
+    assert made.executed.kernels == {"DynamicQuantizeMatMul": 1}
+    assert INT8.kernels["Gemm"].also == {Int8Form.DYNAMIC}
 
 
 @pytest.mark.parametrize(
@@ -260,7 +276,7 @@ FLOAT = {
     "HardSigmoid": "m = HardSigmoid (c)",
     "HardSwish": "m = HardSwish (c)",
     "InstanceNormalization": "m = InstanceNormalization (c, scale_4, b4)",
-    "LSTM": "r = Reshape (c, row) l = LSTM <hidden_size = 1> (r, wl, rl) m = Reshape (l, tail)",
+    "RNN": "r = Reshape (c, row) l = RNN <hidden_size = 1> (r, wr, rr) m = Reshape (l, tail)",
     "GRU": "r = Reshape (c, row) l = GRU <hidden_size = 1> (r, wg, rg) m = Reshape (l, tail)",
     "LayerNormalization": "m = LayerNormalization (c, scale_8, b8)",
     "PRelu": "m = PRelu (c, k)",
@@ -273,7 +289,7 @@ FLOAT = {
     "Sub": "m = Sub (c, c2)",
     "Tanh": "m = Tanh (c)",
 }
-TAILS = {"SpaceToDepth": "y = Conv (m, wide)", "LSTM": "y = Conv (m, one)", "GRU": "y = Conv (m, one)"}
+TAILS = {"SpaceToDepth": "y = Conv (m, wide)", "RNN": "y = Conv (m, one)", "GRU": "y = Conv (m, one)"}
 
 
 def test_each_float_kind_of_the_table_has_a_case():
