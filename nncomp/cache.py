@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -134,6 +135,14 @@ class MemoryCache(Cache):
     def discard(self, key: str) -> None:
         """Forget what is kept under ``key``, if anything is."""
         self._kept.pop(key, None)
+
+
+class TemporaryCache(Cache):
+    """A cache that processes forked from this one share, gone with it."""
+
+    def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="nncomp-")
+        super().__init__(Path(self._temporary.name))
 
 
 def key_of(*parts: Any) -> str:

@@ -77,6 +77,7 @@ CODES: Final[dict[str, str]] = {
     "NNC-W031": "folding would overflow float16; the op stays",
     "NNC-W032": "a value was constant, or never finite, in calibration",
     "NNC-W033": "all weights of a channel are zero",
+    "NNC-W034": "samples that are not finite, or empty, are left out where a bias is corrected",
     "NNC-W040": "preprocessing of images was assumed",
     "NNC-W041": "a declared shape is odd or wrong, and is not believed",
     "NNC-W042": "input numbers are rounded to the model's type",

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from nncomp.plugins import Registry
 from nncomp.recipe import parse_recipe
 from nncomp.runtime import Session
 from nncomp.selectors import select
+from nncomp.statistics import Range
 from nncomp.targets import Artifact, Capabilities, Measurement, Target
 from nncomp.testing import graph
 from nncomp.tuning import TunablePass, Unit
@@ -280,3 +282,45 @@ def test_what_was_tried_for_another_budget_is_judged_by_the_new_one(job, monkeyp
     report = job(21, resume=True).report
     assert sorted(chosen(report)) == ["l3"]
     assert all(bool(trial.missed) == (trial.sqnr_db < 21) for trial in report.search.trials)
+
+
+def test_isolate_holds_for_trials_too_and_gives_the_same(job, tmp_path, monkeypatch):
+    log = tmp_path / "processes"
+    original = Spoil.run
+
+    def run(self, graph, ctx):
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        original(self, graph, ctx)
+
+    monkeypatch.setattr(Spoil, "run", run)
+    reports = [job(25, measure=False, isolate=apart, out=tmp_path / str(apart)).report for apart in (False, True)]
+    assert reports[0].search == reports[1].search
+    for name in ("model.onnx", "recipe.lock.toml"):
+        assert (tmp_path / "False" / name).read_bytes() == (tmp_path / "True" / name).read_bytes()
+    processes = log.read_text().split()
+    half = len(processes) // 2
+    assert set(processes[:half]) == {str(os.getpid())}
+    assert str(os.getpid()) not in processes[half:]
+    assert len(set(processes[half:])) == half > 3
+
+
+def test_isolated_trials_calibrate_once(job, registry, monkeypatch, tmp_path):
+    log = tmp_path / "collections"
+    observe = importlib.import_module("nncomp.statistics.observe")
+    original_run, original = Spoil.run, observe.collect
+
+    def collect(*args, **named):
+        with log.open("a") as file:
+            file.write("once\n")
+        return original(*args, **named)
+
+    def run(self, graph, ctx):
+        observe.observe(graph, ctx, ["x"], lambda name: Range())
+        original_run(self, graph, ctx)
+
+    monkeypatch.setattr(observe, "collect", collect)
+    monkeypatch.setattr(Spoil, "run", run)
+    report = job(25, measure=False, isolate=True).report
+    assert len(report.search.trials) > 1
+    assert log.read_text().count("once") <= 2  # one for the compilation, one for all trials

@@ -1,6 +1,7 @@
 """Workbench: the graph in front of a pass that can be tuned, and what comes of it with other settings.
 
-The passes in front run once; what calibration saw is kept for all that is tried.
+The passes in front run once; what calibration saw is kept for all that is tried. Passes run where the compilation's do:
+in processes of their own, if it asks for that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nncomp.cache import Cache, MemoryCache
+from nncomp.cache import Cache, MemoryCache, TemporaryCache
 from nncomp.compiler.planning import Prepared
 from nncomp.errors import UnsupportedError
 from nncomp.gate import Gate
@@ -39,10 +40,10 @@ class Workbench:
 
     @classmethod
     def at(cls, prepared: Prepared, number: int, cache: Cache | None) -> Workbench:
-        """Run the passes in front of pass ``number``; without a cache, what is observed is kept in memory."""
-        cache = cache or MemoryCache()
+        """Run the passes in front of pass ``number``; without a cache, what is observed is kept as long as this is."""
+        cache = cache or (TemporaryCache() if prepared.request.isolate else MemoryCache())
         graph, ctx = prepared.original.clone(), prepared.context(cache)
-        Pipeline(prepared.passes[:number]).run(graph, ctx)
+        Pipeline(prepared.passes[:number], apart=prepared.request.isolate).run(graph, ctx)
         return cls(prepared, number, graph, ctx.results, cache)
 
     @property
@@ -64,7 +65,8 @@ class Workbench:
         registry = self.prepared.registry
         steps = [step, *self.prepared.passes[self.number + 1 :]]
         owners = {one.name: registry.owner("pass", one.name) for one in steps}
-        return graph, Pipeline(steps, gate=gate, owners=owners).run(graph, ctx), ctx
+        pipeline = Pipeline(steps, gate=gate, owners=owners, apart=self.prepared.request.isolate)
+        return graph, pipeline.run(graph, ctx), ctx
 
 
 def tunable(prepared: Prepared, name: str = "") -> int:

@@ -27,6 +27,8 @@ Fill: TypeAlias = Callable[[str, TensorType], Tensor | npt.NDArray[Any]]
 """Makes the data of a constant of a given key and type."""
 
 _PLACE: Final = re.compile(r"\(line: (\d+) column: (\d+)\)")
+_SIGNED: Final = (DataType.INT4, DataType.INT2)
+_NARROW: Final = (*_SIGNED, DataType.UINT4, DataType.UINT2)
 _DATA_FIELDS: Final = ("int32_data", "int64_data", "uint64_data", "float_data", "double_data", "string_data")
 
 
@@ -184,7 +186,7 @@ class _Filler:
                 attr.t.CopyFrom(self._filled(path + attr.name, attr.t.name, _type_of(attr.t), attr.t))
 
     def _filled(self, key: str, name: str, type_: Type | None, given: TensorProto | None) -> TensorProto:
-        proto = self.sidecar.claim(key, name, type_) if given is None or _lacks_data(given) else given
+        proto = self.sidecar.claim(key, name, type_) if given is None or _lacks_data(given) else _packed(given, key)
         return tensor_to_proto(tensor_from_proto(proto, self.sidecar), name) if self.inline else proto
 
 
@@ -193,6 +195,28 @@ def _lacks_data(tensor: TensorProto) -> bool:
     if tensor.data_location == TensorProto.EXTERNAL or math.prod(tensor.dims) == 0:
         return False
     return not any(len(getattr(tensor, name)) for name in _DATA_FIELDS)
+
+
+def _packed(tensor: TensorProto, key: str) -> TensorProto:
+    """Pack integers narrower than a byte where the text has a number for each element, as a reader writes them.
+
+    The syntax asks for bytes, which :func:`nncomp.text.print_graph` writes, with the numbers in a comment. Where there
+    is one element at the most, both are the same.
+
+    Raises:
+        UsageError: a number does not fit the type (NNC-R021).
+    """
+    dtype, numbers = DataType(tensor.data_type), np.array(tensor.int32_data, np.int64)
+    if dtype not in _NARROW or numbers.size < 2 or numbers.size != math.prod(tensor.dims):
+        return tensor
+    low, high = (-(1 << (dtype.bits - 1)), 1 << (dtype.bits - 1)) if dtype in _SIGNED else (0, 1 << dtype.bits)
+    outside = numbers[(numbers < low) | (numbers >= high)]
+    if outside.size:
+        raise UsageError(
+            f"constant {key!r} holds {outside[0]}, which is no {dtype.name.lower()}: expected {low} to {high - 1}",
+            where=Where(tensor=key),
+        )
+    return tensor_to_proto(ArrayTensor(numbers.astype(dtype.numpy()).reshape(tensor.dims), dtype), tensor.name)
 
 
 def _type_of(tensor: TensorProto) -> TensorType:

@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from nncomp.errors import NncompWarning
 from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.passes import Context
@@ -28,9 +29,13 @@ from nncomp_quant.scales import QuantParams
 from nncomp_quant.weights import WeightQuantizer
 
 
+class BiasCorrectionWarning(NncompWarning):
+    """Some of the data says nothing of a layer's mean error."""
+
+
 @dataclass
 class MeanVector:
-    """Mean of vectors, one a sample; the same bits whatever the order in which they come."""
+    """Mean of the finite ones among vectors, one a sample; the same bits whatever the order in which they come."""
 
     vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
@@ -42,9 +47,13 @@ class MeanVector:
         """Add what ``other`` saw."""
         self.vectors.extend(other.vectors)
 
+    def finite(self) -> list[npt.NDArray[np.float32]]:
+        """Return the vectors that are finite: a sample with a NaN, or with no elements, has no mean."""
+        return [vector for vector in self.vectors if np.isfinite(vector).all()]
+
     def mean(self) -> npt.NDArray[np.float64]:
         """Return the mean; sorting first makes the order of summation the data's own."""
-        return np.asarray(np.sort(np.stack(self.vectors).astype(np.float64), axis=0).mean(axis=0))
+        return np.asarray(np.sort(np.stack(self.finite()).astype(np.float64), axis=0).mean(axis=0))
 
 
 def correct_biases(
@@ -83,7 +92,14 @@ def correct_biases(
     if any(part is not twin for part, _ in errors.values()):
         twin, names = exposed(twin, errors.values())
     found = observe(twin, ctx, list(names.values()), lambda name: MeanVector(), samples=samples)
-    corrected = {op: found[names[value]] for op, (_, value) in errors.items() if found[names[value]].vectors}
+    means = {op: found[names[value]] for op, (_, value) in errors.items()}
+    for op, mean in means.items():
+        left_out = len(mean.vectors) - len(mean.finite())
+        if left_out:
+            what = f"{left_out} of {len(mean.vectors)} samples are NaN, infinite or empty here: "
+            then = "the bias is corrected without them" if mean.finite() else "the bias stays as it is"
+            ctx.warn(BiasCorrectionWarning(what + then, code="NNC-W034"), node=op.label)
+    corrected = {op: mean for op, mean in means.items() if mean.finite()}
     for op, mean in corrected.items():
         _shift_bias(layers[op], op, mean.mean(), ctx.ops)
     return len(corrected)
@@ -135,8 +151,6 @@ def _shift_bias(graph: Graph, op: Op, error: npt.NDArray[np.float64], ops: OpTab
     assert slot is not None
     old = op.input(slot)
     before = graph.array(old)
-    if not np.isfinite(error).all():
-        return
     shifted = (0.0 if before is None else before.astype(np.float64)) - error
     hint = old.name if old is not None else f"{op.output.name}_bias"
     graph.set_input(op, slot, graph.add_constant(f"{hint}_corrected", shifted.astype(np.float32)))

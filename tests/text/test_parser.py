@@ -400,6 +400,35 @@ def test_any_tensor_comes_back_bit_by_bit(data: Tensor) -> None:
 
 
 @PROPERTY
+@given(st.data(), st.sampled_from([dtype for dtype in FEW_BITS if dtype != DataType.BOOL]), st.integers(0, 9))
+def test_integers_narrower_than_a_byte_may_stand_as_numbers(data: st.DataObject, dtype: DataType, size: int) -> None:
+    low, high, _ = FEW_BITS[dtype]
+    numbers = data.draw(st.lists(st.integers(low, high), min_size=size, max_size=size))
+    literal = f"{dtype.name.lower()}[{size}] {{{', '.join(map(str, numbers))}}}"
+    declared = literal.replace("{", "w = {")
+    g = parse_graph(f"{HEADER} g () => (w, v) <{declared}> {{ v = Foo <value = {literal}> () }}")
+    made = g.find("v").producer
+    assert made is not None
+    for found in (g.find("w").const, made.attrs["value"].value):
+        assert isinstance(found, Tensor)
+        assert (found.dtype, found.numpy().tolist()) == (dtype, numbers)
+    assert_comes_back(g)
+
+
+@pytest.mark.parametrize(
+    ("literal", "message"),
+    [
+        ("int4[3] w = {7, 8, 0}", "constant 'w' holds 8, which is no int4: expected -8 to 7"),
+        ("uint2[3] w = {3, -1, 0}", "constant 'w' holds -1, which is no uint2: expected 0 to 3"),
+    ],
+)
+def test_a_number_that_a_narrow_type_lacks_is_refused(literal: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_graph(f"{HEADER} g () => (w) <{literal}> {{ }}")
+    assert caught.value.message == message
+
+
+@PROPERTY
 @given(st.lists(st.one_of(st.text(), st.binary()), max_size=4))
 def test_any_strings_come_back(items: list[str | bytes]) -> None:
     data = [item.encode() if isinstance(item, str) else item for item in items]
