@@ -14,7 +14,7 @@ ROWS: tuple[OpSemantics, ...] = (
     *rows("Relu", axes=unary, quant=ACTIVATION, scaling=Scaling.CHANNELWISE),
     *rows("Clip", axes=unary, quant=ACTIVATION, scaling=Scaling.CLIP),
     *rows("LeakyRelu", axes=unary, quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
-    *rows("PRelu", axes=pointwise, quant=ELEMENTWISE),
+    *rows("PRelu", axes=pointwise, quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
     *rows("ThresholdedRelu Shrink", axes=unary, quant=ELEMENTWISE),
     *rows("Sigmoid HardSigmoid HardSwish Swish Mish Elu Celu Selu Softplus Softsign", axes=unary, quant=ELEMENTWISE),
     *rows("SwiGLU", axes=pointwise, cost=per_output(2), quant=ELEMENTWISE_PAIR),

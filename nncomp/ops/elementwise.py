@@ -20,8 +20,8 @@ def _combine_all(op: Op) -> Counted:
 ROWS: tuple[OpSemantics, ...] = (
     *rows("Add Sub", axes=pointwise, quant=ELEMENTWISE_PAIR, scaling=Scaling.SUM),
     *rows("Mul", axes=pointwise, quant=ELEMENTWISE_PAIR),
-    *rows("Sum Mean Min Max", axes=pointwise, cost=_combine_all, quant=ELEMENTWISE_ALL),
-    *rows("Abs Neg", axes=pointwise, quant=ELEMENTWISE),
+    *rows("Sum Mean Min Max", axes=pointwise, cost=_combine_all, quant=ELEMENTWISE_ALL, scaling=Scaling.SUM),
+    *rows("Abs Neg", axes=pointwise, quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
     *rows("Where", axes=pointwise, quant=QuantRole(Role.ELEMENTWISE, data=(1, 2))),
     *rows("Div", axes=pointwise, quant=sensitive("a small divisor magnifies rounding errors", data=(0, 1))),
     *rows("Reciprocal", axes=pointwise, quant=sensitive("a small divisor magnifies rounding errors")),

@@ -22,7 +22,7 @@ from nncomp.ops.labels.selecting import (
     unsqueeze,
 )
 from nncomp.ops.roles import ELEMENTWISE, ELEMENTWISE_ALL, PASSTHROUGH
-from nncomp.ops.semantics import OpSemantics, QuantRole, rows
+from nncomp.ops.semantics import OpSemantics, QuantRole, Scaling, rows
 
 
 def _pad_role(op: Op) -> QuantRole:
@@ -43,7 +43,7 @@ def _may_differ_from_zero(op: Op) -> bool:
 
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Identity", axes=unary, cost=free, quant=PASSTHROUGH),
+    *rows("Identity", axes=unary, cost=free, quant=PASSTHROUGH, scaling=Scaling.CHANNELWISE),
     *rows("Reshape", axes=reshape, cost=free, quant=PASSTHROUGH),
     *rows("Flatten", axes=reinterpreted, cost=free, quant=PASSTHROUGH),
     *rows("Squeeze", axes=squeeze, cost=free, quant=PASSTHROUGH),

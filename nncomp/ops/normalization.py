@@ -18,7 +18,7 @@ from nncomp.ops.labels.normalizing import (
 from nncomp.ops.labels.pointwise import everywhere
 from nncomp.ops.labels.spatial import batch_normalization, instance_normalization
 from nncomp.ops.roles import ELEMENTWISE, PASSTHROUGH, barrier, sensitive
-from nncomp.ops.semantics import OpSemantics, QuantRole, rows
+from nncomp.ops.semantics import OpSemantics, QuantRole, Scaling, rows
 
 AFFINE_STEPS = 2
 """Scalar operations an element of a BatchNormalization with fixed statistics: one product, one sum."""
@@ -52,7 +52,13 @@ ROWS: tuple[OpSemantics, ...] = (
     *rows("BatchNormalization", axes=batch_normalization, cost=per_output(AFFINE_STEPS), quant=_batchnorm_role),
     *rows("InstanceNormalization", axes=instance_normalization, cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS),
     *rows("GroupNormalization", axes=group_normalization, cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS),
-    *rows("LayerNormalization", axes=layer_normalization, cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS),
+    *rows(
+        "LayerNormalization",
+        axes=layer_normalization,
+        cost=per_output(NORMALIZE_STEPS),
+        quant=_STATISTICS,
+        scaling=Scaling.GAIN,
+    ),
     *rows("MeanVarianceNormalization", axes=over_axes, cost=per_output(NORMALIZE_STEPS), quant=_STATISTICS),
     # SimplifiedLayerNormalization is ONNX Runtime's, though it stands in ONNX's own domain.
     *rows(
@@ -60,6 +66,7 @@ ROWS: tuple[OpSemantics, ...] = (
         axes=layer_normalization,
         cost=per_output(RMS_STEPS),
         quant=_STATISTICS,
+        scaling=Scaling.GAIN,
     ),
     *rows("LpNormalization", axes=over_axes, cost=per_output(RMS_STEPS), quant=_STATISTICS),
     *rows("LRN", axes=over_axes, cost=_lrn, quant=sensitive("powers magnify rounding errors")),

@@ -26,8 +26,8 @@ ROWS: tuple[OpSemantics, ...] = (
     *rows("GlobalMaxPool", axes=pool, cost=per_input(), quant=PASSTHROUGH, scaling=Scaling.CHANNELWISE),
     *rows("AveragePool", axes=pool, cost=window_cost, quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
     *rows("GlobalAveragePool", axes=pool, cost=per_input(), quant=ELEMENTWISE, scaling=Scaling.CHANNELWISE),
-    *rows("LpPool", axes=pool, cost=window_cost, quant=_POWERS),
-    *rows("GlobalLpPool", axes=pool, cost=per_input(), quant=_POWERS),
+    *rows("LpPool", axes=pool, cost=window_cost, quant=_POWERS, scaling=Scaling.CHANNELWISE),
+    *rows("GlobalLpPool", axes=pool, cost=per_input(), quant=_POWERS, scaling=Scaling.CHANNELWISE),
     *rows("MaxRoiPool", axes=regions, cost=unpriced, quant=PASSTHROUGH),
     *rows("MaxUnpool", axes=unpool, cost=per_input(), quant=PASSTHROUGH),
     *rows(

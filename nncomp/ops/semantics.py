@@ -66,10 +66,10 @@ class QuantRole:
 
 
 class Scaling(StrEnum):
-    """What a positive factor per channel (axis 1) does to an op, whatever the factors."""
+    """What a positive factor per channel does to an op, whatever the factors. Channels are axis 1, but for GAIN."""
 
     CHANNELWISE = "channelwise"
-    """f(s x) = s f(x): the factor passes through (Relu, MaxPool, AveragePool)."""
+    """f(s x) = s f(x): the factor of the first input passes through, others need none (Relu, MaxPool, PRelu's x)."""
     SUM = "sum"
     """The factor passes through if all inputs have it (Add)."""
     CLIP = "clip"
@@ -77,6 +77,9 @@ class Scaling(StrEnum):
     LINEAR = "linear"
     """The weight takes it in: an input's factor divides its input channels, an output's multiplies its output channels
     and the bias (Conv, Gemm)."""
+    GAIN = "gain"
+    """All inputs behind the first are vectors along the last axis, where the op normalizes that alone, and take in an
+    output's factor on it; an input's factor changes the op (LayerNormalization)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,9 @@ class _Finder:
                 self._tie(value, op.output)
         elif data is not None and self._passes_through(op, scaling):
             self._tie(data, op.output)
+            for value in op.inputs[1:]:  # such as a slope that is computed, and whose channels are its own
+                if value is not None and value.const is None:
+                    self._pin(value)
         else:
             self._pin_all(op)
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nncomp.ir import DataType, Graph, Op, Value
+from nncomp.ops import OpTable, Scaling
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.statistics import observe
 from nncomp_quant.plan import plan_quantization
@@ -48,7 +49,7 @@ class Smooth(Pass):
         if ctx.target is None or ctx.target.int8 is None:
             ctx.note("skipped", self.name, reason="the target has no integer kernels")
             return
-        groups = _groups(graph, plan_quantization(graph, ctx.ops, ctx.target.int8).dynamic)
+        groups = _groups(graph, ctx.ops, plan_quantization(graph, ctx.ops, ctx.target.int8).dynamic)
         if not groups or ctx.data is None:
             why = "no products with activations that are quantized at run time" if not groups else "no calibration data"
             ctx.note("skipped", self.name, reason=why)
@@ -167,7 +168,7 @@ class _Error:
             yield np.maximum(1.0, peak / (ceiling * typical))
 
 
-def _groups(graph: Graph, products: list[Op]) -> list[_Group]:
+def _groups(graph: Graph, ops: OpTable, products: list[Op]) -> list[_Group]:
     """Return the products by what they read, where each has a weight of its own."""
     by_data: dict[Value, list[Op]] = {}
     for op in products:
@@ -175,19 +176,21 @@ def _groups(graph: Graph, products: list[Op]) -> list[_Group]:
         assert data is not None
         by_data.setdefault(data, []).append(op)
     groups = []
-    for data, ops in by_data.items():
-        weights = [op.inputs[1] for op in ops]
+    for data, readers in by_data.items():
+        weights = [op.inputs[1] for op in readers]
         if any(weight is None or len(graph.uses(weight)) > 1 for weight in weights):
             continue
-        alone = len(graph.uses(data)) == len(ops) and not graph.is_output(data)
-        source = data.producer if alone and data.producer is not None and _takes_factors(graph, data.producer) else None
-        groups.append(_Group(data, tuple(ops), source))
+        alone = len(graph.uses(data)) == len(readers) and not graph.is_output(data)
+        source = data.producer if alone else None
+        takes = source is not None and _takes_factors(graph, ops, source)
+        groups.append(_Group(data, tuple(readers), source if takes else None))
     return groups
 
 
-def _takes_factors(graph: Graph, op: Op) -> bool:
+def _takes_factors(graph: Graph, ops: OpTable, op: Op) -> bool:
     """True for a normalization over the last axis with a gain (and bias) of its own: they may be divided."""
-    if op.kind not in ("LayerNormalization", "RMSNormalization") or op.domain or op.attr("axis", -1) != -1:
+    row = ops.row(op, graph.opsets)
+    if row is None or row.scaling is not Scaling.GAIN or op.attr("axis", -1) != -1:
         return False
     parts = [value for value in op.inputs[1:] if value is not None]
     tensors = [graph.constant(value) for value in parts]

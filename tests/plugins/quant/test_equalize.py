@@ -56,6 +56,16 @@ g (float[1,3,8,8] x) => (float[1,5,8,8] y)
 }
 """
 
+_SLOPES = """
+g (float[1,3,8,8] x) => (float[1,5,8,8] y)
+<float[4,3,3,3] w1, float[4,1,1] slope, float[4,3,1,1] w2, float[5,4,1,1] w3>
+{
+   a = Conv <pads = [1,1,1,1]> (x, w1)
+   r = PRelu (a, slope)
+   y = Conv (r, w3)
+}
+"""
+
 
 class _Samples(DataSource):
     name = "samples"
@@ -88,7 +98,7 @@ def _uneven(model: Graph, name: str) -> float:
     return float(peaks.max() / peaks[peaks > 0].min())
 
 
-@pytest.mark.parametrize("text", [_CHAIN, _RESIDUAL])
+@pytest.mark.parametrize("text", [_CHAIN, _RESIDUAL, _SLOPES])
 def test_the_function_stays_the_same(text: str) -> None:
     before, after, _ = _equalized(text, strength=1.0)
     assert_same_function(before, after)
@@ -112,6 +122,17 @@ def test_a_residual_sum_and_its_terms_share_their_factors() -> None:
     together = next(one for one in classes if model.find("t") in one.values)
     assert {value.name for value in together.values} == {"a", "r", "b", "t", "p", "f"}
     assert sorted(op.kind for op in together.readers) == ["Conv", "Gemm"]
+
+
+def test_a_factor_passes_through_a_prelu_but_not_through_its_slopes() -> None:
+    computed = _SLOPES.replace("r = PRelu (a, slope)", "s = Conv (x, w2) t = Relu (s) r = PRelu (a, t)")
+    for text in (_SLOPES, computed):
+        model = graph(text)
+        model.remove_unused(model.constants())
+        infer_types(model)
+        (only,) = channel_classes(model, builtin_table())
+        assert {value.name for value in only.values} == {"a", "r"}
+        assert_same_function(*_equalized(text, strength=1.0)[:2])
 
 
 def test_graph_inputs_and_outputs_keep_their_size() -> None:
