@@ -255,20 +255,41 @@ def test_the_wrong_order_is_refused_with_the_reason(passes, message):
     assert caught.value.message == message
 
 
-def test_in_one_recipe_with_quantization_the_factors_run_in_integers():
+def integer_artifact(*steps):
+    """Run ``steps`` and quantize; return the model before, the one built, and the results of the passes."""
     registry = nncomp.Registry.discover()
     target = registry.target("ort")
     model = graph(NET, constants=low_rank_weights())
     before = model.clone()
     ctx = Context(ops=registry.ops, target=target.capabilities, data=FeedSource(samples(8), model))
-    steps = [Decompose(macs=0.6, align=4, forms=("tucker", "svd")), registry.pass_type("equalize")()]
-    nncomp.Pipeline([*steps, registry.pass_type("quantize")()]).run(model, ctx)
-    artifact = target.build(model, ctx)
+    passes = [registry.pass_type(name)(**options) for name, options in steps]
+    nncomp.Pipeline([*passes, registry.pass_type("equalize")(), registry.pass_type("quantize")()]).run(model, ctx)
+    return before, target.build(model, ctx), ctx.results
+
+
+def integer_error(before, artifact):
+    pairs = [(run(before, one)["y"], artifact.run(one)["y"]) for one in samples(8, seed=1)]
+    return sum(np.square(a - b).sum() for a, b in pairs) / sum(np.square(a).sum() for a, _ in pairs)
+
+
+def test_in_one_recipe_with_quantization_the_factors_run_in_integers():
+    before, artifact, _ = integer_artifact(("decompose", {"macs": 0.6, "align": 4, "forms": ("tucker", "svd")}))
     assert artifact.report()["kernels"]["QLinearConv"] > 3
-    expected = [run(before, one)["y"] for one in samples(8, seed=1)]
-    got = [artifact.run(one)["y"] for one in samples(8, seed=1)]
-    noise = sum(np.square(a - b).sum() for a, b in zip(expected, got, strict=True))
-    assert noise < 0.01 * sum(np.square(a).sum() for a in expected)
+    assert integer_error(before, artifact) < 0.01
+
+
+def test_what_is_pruned_is_decomposed_at_its_new_size_and_runs_in_integers():
+    before, artifact, results = integer_artifact(
+        ("prune-structured", {"macs": 0.8, "align": 4}),
+        ("decompose", {"macs": 0.8, "align": 4, "forms": ("tucker",), "skip": ("c1", "fc")}),
+    )
+    width = results["prune-structured"]["dimensions"]["a[1]"]["left"]
+    layer = results["decompose"]["layers"]["c2"]
+    outputs, inputs = layer["ranks"]
+    assert width < 32
+    assert layer["params"] == 32 * outputs + 9 * outputs * inputs + inputs * width
+    assert artifact.report()["kernels"]["QLinearConv"] == 4
+    assert integer_error(before, artifact) < 0.05
 
 
 @pytest.mark.parametrize(
