@@ -98,11 +98,15 @@ class Elimination:
     def run(self, number: int) -> None:
         """Let atoms leave until ``number`` of them have."""
         while len(self.order) < number:
-            candidates = np.flatnonzero(self._alive)
-            prices = np.zeros(candidates.size)
-            for problem in self.problems:
-                prices += problem.costs(self._alive)
-            self.leave(candidates[np.argsort(prices, kind="stable")[: min(self._at_once, number - len(self.order))]])
+            self.leave(self.cheapest(min(self._at_once, number - len(self.order))))
+
+    def cheapest(self, number: int) -> Places:
+        """Return so many of the atoms that are left: those that would cost least, each alone; cheapest first."""
+        candidates = np.flatnonzero(self._alive)
+        prices = np.zeros(candidates.size)
+        for problem in self.problems:
+            prices += problem.costs(self._alive)
+        return candidates[np.argsort(prices, kind="stable")[:number]]
 
     def leave(self, atoms: Places) -> None:
         """Let these atoms leave at once."""

@@ -87,8 +87,19 @@ def normal_equations(moments: Moments, layer: Layer, *, ridge: float) -> tuple[D
     return used.xx + strength * np.eye(columns), used.yx + strength * layer.weight
 
 
+def ridges(least: float) -> list[float]:
+    """Return the ridges that are tried, ascending."""
+    return [least * 10.0**power for power in range(_POWERS)]
+
+
+def held_out_error(seen: Moments, unseen: Moments, layer: Layer, weight: Doubles) -> float:
+    """Return the squared error on ``unseen`` rows of a weight (G, O, K), with the bias that ``seen`` rows give it."""
+    shift = (seen.y - np.einsum("gok,gk->go", weight, seen.x)) / max(seen.count, 1)
+    return float(unseen.squared_error(weight, None if layer.bias is None else shift).sum())
+
+
 def ridge_of(seen: Moments, unseen: Moments, layer: Layer, *, ridge: float) -> float:
-    """Return the ridge, ``ridge`` times a power of ten, with the least squared error on rows that were not fitted.
+    """Return the one of :func:`ridges` with the least squared error on rows that were not fitted.
 
     Args:
         seen: Moments of the rows to fit.
@@ -97,12 +108,11 @@ def ridge_of(seen: Moments, unseen: Moments, layer: Layer, *, ridge: float) -> f
         ridge: The least.
     """
     found = []
-    for power in range(_POWERS):
-        square, cross = normal_equations(seen, layer, ridge=ridge * 10.0**power)
+    for strength in ridges(ridge):
+        square, cross = normal_equations(seen, layer, ridge=strength)
         weight = np.asarray(np.linalg.solve(square, cross.swapaxes(1, 2)).swapaxes(1, 2), np.float64)
-        shift = (seen.y - np.einsum("gok,gk->go", weight, seen.x)) / max(seen.count, 1)
-        found.append(float(unseen.squared_error(weight, None if layer.bias is None else shift).sum()))
-    return float(ridge * 10.0 ** int(np.argmin(found)))
+        found.append(held_out_error(seen, unseen, layer, weight))
+    return ridges(ridge)[int(np.argmin(found))]
 
 
 def fit(moments: Moments, layer: Layer, *, ridge: float) -> Fit:

@@ -2,13 +2,14 @@
 
 Errors of a layer are measured where they are made, at the layers that read a track, and then priced where they matter:
 each track is cut in half, with the layers that read it refitted, and what that does to the model's outputs on some
-samples says how much a unit of its local error counts.
+samples says how much a unit of its local error counts. Where all of it may go, that is measured as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from nncomp.passes import Context
 from nncomp.runtime import Feeds, Session
 from nncomp.statistics import Moments, Threads, collect_moments
 from nncomp_prune.elimination import Elimination, Problem
-from nncomp_prune.fitting import Fit, fit, layer_of, put
+from nncomp_prune.fitting import Fit, fit, held_out_error, layer_of, put, ridges
 from nncomp_prune.tracks import Track
 
 Doubles = npt.NDArray[np.float64]
@@ -122,40 +123,102 @@ def schedules(
         whole: Tracks of which all atoms may leave.
         samples: Feeds to read at the most.
         positions: Output positions that count, a sample.
-        ridge: See :func:`nncomp_prune.fitting.fit`.
+        ridge: The least; each track has that which does best on the samples that output errors are measured on.
         sensitivity: Feeds to measure output errors on; 0 takes a unit of each layer's relative error for the same.
     """
     assert ctx.data is not None
     columns = {name: layer_of(graph, name, ctx.ops).view for track in tracks for name in track.layers}
     sizes = {name: 8 * view.groups * view.columns * (view.columns + view.outputs) for name, view in columns.items()}
-    output = OutputError.of(graph, divided(ctx.data, samples, sensitivity)[0]) if sensitivity else None
+    held = divided(ctx.data, samples, sensitivity)[0]
+    output = OutputError.of(graph, held) if sensitivity else None
     found: list[Schedule] = []
     for run in batches(tracks, sizes):
         names = list(dict.fromkeys(name for track in run for name in track.layers))
-        moments = collect_moments(
-            graph,
-            names,
-            divided(ctx.data, samples, sensitivity)[1],
-            ops=ctx.ops,
-            positions=positions,
-            executor=Threads(ctx.threads),
-            progress=ctx.progress,
-            total=ctx.data.size,
+        others = divided(ctx.data, samples, sensitivity)[1]
+        seen, unseen = (
+            collect_moments(
+                graph,
+                names,
+                feeds,
+                ops=ctx.ops,
+                positions=positions,
+                executor=Threads(ctx.threads),
+                progress=progress,
+                total=ctx.data.size,
+            )
+            if feeds
+            else {}
+            for feeds, progress in ((others, ctx.progress), (held, None))
         )
-        fits = {name: fit(moments[name], layer_of(graph, name, ctx.ops), ridge=ridge) for name in names}
         for track in run:
-            elimination = Elimination(problems_of(track, fits), len(track))
-            price = 1.0
-            if output is not None:
-                elimination.run(len(track) // 2)
-                halved = _halved(graph, track, elimination, moments, ctx)
-                price = output.measure(halved) / max(elimination.costs[-1], _TINY)
-            elimination.run(len(track) if track in whole else len(track) - 1)
-            errors = np.full(len(track) + 1, np.inf)
-            errors[: len(elimination.costs) + 1] = [0.0, *np.maximum.accumulate(elimination.costs) * price]
-            found.append(Schedule(track, np.array(elimination.order, np.intp), errors))
+            strength = _ridge(graph, track, seen, unseen, ctx, ridge=ridge) if unseen else ridge
+            elimination = Elimination(problems_of(track, _fits(graph, track, seen, ctx, strength)), len(track))
+            price = (
+                None if output is None else partial(_price, output=output, graph=graph, track=track, seen=seen, ctx=ctx)
+            )
+            found.append(_schedule(track, elimination, price, whole=track in whole))
             ctx.progress.step("curves", len(found), len(tracks))
     return found
+
+
+def _schedule(
+    track: Track, elimination: Elimination, price: Callable[[Elimination], float] | None, *, whole: bool
+) -> Schedule:
+    """Let all atoms leave, or all but one, and price what it costs at the half and, when all may leave, at the end."""
+    half, last = len(track) // 2, len(track) if whole else len(track) - 1
+    elimination.run(half)
+    prices = [1.0 if price is None else price(elimination)]
+    elimination.run(last)
+    prices.append(price(elimination) if price is not None and whole else prices[0])
+    costs = np.array([0.0, *np.maximum.accumulate(elimination.costs)])
+    errors = np.full(len(track) + 1, np.inf)
+    errors[: last + 1] = np.maximum.accumulate(costs * np.interp(np.arange(last + 1), [half, last], prices))
+    return Schedule(track, np.array(elimination.order, np.intp), errors)
+
+
+def _price(
+    elimination: Elimination,
+    *,
+    output: OutputError,
+    graph: Graph,
+    track: Track,
+    seen: Mapping[str, Moments],
+    ctx: Context,
+) -> float:
+    """Return the output error without the atoms that have left, for each unit of what they cost their layers."""
+    return output.measure(_changed(graph, track, elimination, seen, ctx)) / max(elimination.costs[-1], _TINY)
+
+
+def _fits(graph: Graph, track: Track, seen: Mapping[str, Moments], ctx: Context, ridge: float) -> dict[str, Fit]:
+    return {name: fit(seen[name], layer_of(graph, name, ctx.ops), ridge=ridge) for name in track.layers}
+
+
+def _ridge(
+    graph: Graph,
+    track: Track,
+    seen: Mapping[str, Moments],
+    unseen: Mapping[str, Moments],
+    ctx: Context,
+    *,
+    ridge: float,
+) -> float:
+    """Return the ridge that does best on ``unseen`` rows when the cheapest half of the atoms leaves at once."""
+    half: npt.NDArray[np.intp] | None = None
+    wrong: list[float] = []
+    for strength in ridges(ridge):
+        fits = _fits(graph, track, seen, ctx, strength)
+        elimination = Elimination(problems_of(track, fits), len(track))
+        if half is None:
+            half = elimination.cheapest(len(track) // 2)
+        elimination.leave(half)
+        weights = _weights(graph, track, elimination, ctx)
+        errors = [
+            held_out_error(seen[name], unseen[name], layer_of(graph, name, ctx.ops), weight)
+            / max(fits[name].energy, _TINY)
+            for name, weight in weights.items()
+        ]
+        wrong.append(sum(errors))
+    return ridges(ridge)[int(np.argmin(wrong))]
 
 
 def problems_of(track: Track, fits: Mapping[str, Fit]) -> list[Problem]:
@@ -172,20 +235,19 @@ def problems_of(track: Track, fits: Mapping[str, Fit]) -> list[Problem]:
     ]
 
 
-def _halved(
-    graph: Graph, track: Track, elimination: Elimination, moments: Mapping[str, Moments], ctx: Context
-) -> Graph:
+def _weights(graph: Graph, track: Track, elimination: Elimination, ctx: Context) -> dict[str, Doubles]:
+    """Return the refitted weights, (G, O, K), of the layers that read a track."""
+    found = {name: layer_of(graph, name, ctx.ops).weight.copy() for name in track.layers}
+    for (name, group), problem in zip(track.columns, elimination.problems, strict=True):
+        found[name][group] = problem.weight
+    return found
+
+
+def _changed(graph: Graph, track: Track, elimination: Elimination, seen: Mapping[str, Moments], ctx: Context) -> Graph:
     """Return the graph without the atoms that have left, with the layers that read them refitted."""
     changed = graph.clone()
-    weights: dict[str, list[Any]] = {}
-    for (name, _), problem in zip(track.columns, elimination.problems, strict=True):
-        weights.setdefault(name, []).append(problem.weight)
-    for name, parts in weights.items():
-        layer = layer_of(changed, name, ctx.ops)
-        whole = layer.weight.copy()
-        for (_, group), part in zip([key for key in track.columns if key[0] == name], parts, strict=True):
-            whole[group] = part
-        put(changed, layer, whole, moments[name])
+    for name, weight in _weights(graph, track, elimination, ctx).items():
+        put(changed, layer_of(changed, name, ctx.ops), weight, seen[name])
     return changed
 
 

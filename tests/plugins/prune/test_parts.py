@@ -12,9 +12,11 @@ from nncomp.axes import analyse
 from nncomp.infer import infer_types
 from nncomp.ops import builtin_table, layer_bias, set_layer_bias
 from nncomp.statistics import residual_aims
+from nncomp.statistics.moments import MomentSums
 from nncomp.testing import assert_same_function, graph
 from nncomp_prune.allocation import Curve, allocate, evenly, levels
 from nncomp_prune.elimination import Elimination, Problem
+from nncomp_prune.fitting import held_out_error, layer_of, ridge_of, ridges
 from nncomp_prune.pricing import macs_model, params_model
 from nncomp_prune.tracks import _places
 
@@ -163,3 +165,25 @@ def test_the_deeper_of_two_layers_makes_up_for_their_sum():
     )
     infer_types(made)
     assert residual_aims(made, ["a", "b", "s"]) == {"b": ("y", "s")}
+
+
+def test_where_rows_are_few_a_stronger_ridge_does_better_on_others():
+    made = graph(
+        "g (float[n,40] x) => (float[n,3] y) <float[40,3] w, float[3] b> { m = MatMul (x, w)  y = Add (m, b) }"
+    )
+    infer_types(made)
+    layer = layer_of(made, "m", builtin_table())
+    rng = np.random.default_rng(0)
+    truth = layer.weight + rng.normal(size=layer.weight.shape) / 10
+
+    def moments(rows):
+        x = rng.normal(size=(1, rows, 40))
+        y = np.einsum("gnk,gok->gno", x, truth) + rng.normal(size=(1, rows, 3))
+        sums = MomentSums(1, 3, 40)
+        sums.add(x, y)
+        return sums.moments()
+
+    few, many, others = moments(30), moments(4000), moments(4000)
+    assert ridge_of(few, others, layer, ridge=1e-6) > ridge_of(many, others, layer, ridge=1e-6)
+    assert ridge_of(few, others, layer, ridge=1e-6) in ridges(1e-6)
+    assert held_out_error(many, others, layer, truth) < held_out_error(many, others, layer, layer.weight)

@@ -10,11 +10,17 @@ import pytest
 from nncomp.axes import analyse
 from nncomp.errors import DataError, RecipeError, UnsupportedError
 from nncomp.onnx_io import to_bytes
+from nncomp.ops import set_layer_bias
 from nncomp.passes import Context
+from nncomp.runtime import Session
 from nncomp.targets import Capabilities, Measurement
 from nncomp.testing import graph
 from nncomp.verify import verify
+from nncomp_prune.fitting import layer_of
+from nncomp_prune.readings import readings
+from nncomp_prune.schedule import OutputError, divided, schedules
 from nncomp_prune.structured import PruneStructured
+from nncomp_prune.tracks import tracks
 
 
 @pytest.fixture(scope="session")
@@ -154,6 +160,25 @@ def test_a_branch_that_the_budget_has_no_room_for_goes_as_a_whole(pruned, distan
     assert distance(made, found) < 0.1
     found, ctx = pruned(made, macs=0.2, keep=("output:c1",), branches=False)
     assert ctx.results["prune-structured"]["dimensions"] == {"c2[1]": {"size": 8, "left": 1}}
+
+
+def test_a_branch_that_may_go_is_priced_without_it(built, context):
+    made = built(BLOCK)
+    ctx = context(made)
+    analysis = analyse(made, ctx.ops)
+    reading, elsewhere = readings(analysis, ctx.ops)
+    (branch,) = [track for track in tracks(analysis, reading, elsewhere)[0] if track.layers == ("c3",)]
+    (one,) = schedules(made, [branch], ctx, whole=[branch], samples=64, positions=36, ridge=1e-3, sensitivity=16)
+    held = divided(ctx.data, 64, 16)[0]
+    without = made.clone()
+    layer = layer_of(without, "c3", ctx.ops)
+    wanted = np.concatenate([Session(made, outputs=["c3"]).run(feeds)["c3"] for feeds in divided(ctx.data, 64, 16)[1]])
+    set_layer_bias(without, layer.bias, wanted.mean(axis=(0, 2, 3))[None].astype(np.float64))
+    op = without.find("c3").producer
+    without.set_input(op, 1, without.add_constant("none", np.zeros((16, 8, 3, 3), np.float32)))
+    assert len(one.order) == 8
+    assert (np.diff(one.errors) >= 0).all()
+    assert one.errors[-1] == pytest.approx(OutputError.of(made, held).measure(without), rel=1e-3)
 
 
 def test_surgery_that_nothing_could_check_is_told(built, pruned):
