@@ -452,6 +452,24 @@ def test_float_weights_between_integer_neighbours_are_quantized_on_loading_unles
     assert [names[name] for name in names if name == "_weight_scale"] == [[]] * weights, "one scale a tensor"
 
 
+# ------------------------------------------------------------------ activations of 16 bits
+
+
+WIDE = """
+g (float[1,16,8,8] x) => (float[1,16,8,8] y)
+<int8[16,16,1,1] w, float ws = {0.01}, int8 wz = {0}, float s = {0.0001}, uint16 z = {30000}>
+{
+   q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) e = DequantizeLinear (w, ws, wz)
+   c = Conv (d, e) p = QuantizeLinear (c, s, z) y = DequantizeLinear (p, s, z)
+}
+"""
+
+
+def test_activations_of_16_bits_are_computed_in_float_between_conversions(kernels):
+    assert kernels(graph(WIDE, opset=21)) == {"QuantizeLinear": 2, "DequantizeLinear": 3, "Conv": 1}
+    assert not INT8.wide.pays
+
+
 # ------------------------------------------------------------------ 15: never emitted
 
 
