@@ -1,4 +1,7 @@
-"""The validation table of the sparse machines: what is published, what the model says; nothing is fitted to a row."""
+"""The validation table of the sparse machines: what is published, what the model says.
+
+How readings of the sources were chosen, with these numbers in sight or not, is told in docs/accelerator.md.
+"""
 
 import json
 from dataclasses import dataclass
