@@ -153,7 +153,7 @@ class Svd(ChainForm):
 
     def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
         """See :class:`Form`."""
-        return [(r,) for r in choices(min(shape[0], math.prod(shape[1:])) - 1, step)]
+        return [(r,) for r in graded(min(shape[0], math.prod(shape[1:])) - 1, step)]
 
     def errors(self, weight: Array, ranks: Sequence[tuple[int, ...]], gram: Array) -> list[float]:
         """See :class:`Form`: the eigenvalues of T C T^T that are left out."""
@@ -285,6 +285,19 @@ def choices(most: int, step: int, count: int = MAX_CHOICES) -> list[int]:
     if len(found) <= count:
         return found
     picked = np.unique(np.rint(np.linspace(0, len(found) - 1, count)).astype(int))
+    return [found[place] for place in picked]
+
+
+def graded(most: int, step: int, count: int = 24) -> list[int]:
+    """Return multiples of ``step`` up to ``most``, thinned to ``count`` at most, in equal ratios.
+
+    A large matrix that is to keep a fiftieth of its weights chooses between ranks of which the first even step is ten
+    times too large. For forms to which many ranks are no more work than one.
+    """
+    found = list(range(step, most + 1, step))
+    if len(found) <= count:
+        return found
+    picked = np.unique(np.rint(np.geomspace(1, len(found), count)).astype(int)) - 1
     return [found[place] for place in picked]
 
 

@@ -74,6 +74,12 @@ def test_a_budget_is_met(name, share):
     assert ctx.results["decompose"]["reached"] <= share
 
 
+def test_a_small_budget_of_a_large_matrix_is_used_up():
+    text = "g (float[1,512] x) => (float[1,512] y) <float[512,512] w> { y = MatMul (x, w) }"
+    _, _, ctx = decomposed(text, data=False, constants={}, params=0.03, forms=("svd",), align=1, only_faster=False)
+    assert ctx.results["decompose"]["layers"]["MatMul(y)"]["ranks"] == [7]
+
+
 def test_the_factors_have_traceable_names_and_the_activation_stays_behind_them():
     _, after, _ = decomposed(macs=0.75, forms=["tucker"], skip=("c1", "fc"))
     ops = after.ops()
