@@ -14,7 +14,7 @@ from nncomp.onnx_io.tensors import tensor_to_proto
 from nncomp.onnx_io.types import type_from_proto, type_to_proto
 from nncomp.onnx_io.writer import attribute_to_proto
 from nncomp.ops import OpTable
-from nncomp.propagation import MAX_NUMBERS, is_leash, leash
+from nncomp.propagation import MAX_NUMBERS, followed, is_leash
 
 
 def infer_types(
@@ -68,7 +68,6 @@ def inferred_types(
         _forget_declared(model.graph, outermost=True)
     _move_weights_to_inputs(model, {name for name, _ in weights})
     _forget_defaults(model.graph)
-    leash(model)
     for item in model.graph.input:
         if input_shapes and item.name in input_shapes:
             del item.type.tensor_type.shape.dim[:]
@@ -80,7 +79,7 @@ def inferred_types(
             if item.type.HasField("tensor_type"):
                 item.type.tensor_type.ClearField("shape")
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
+        inferred = followed(model)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"types do not fit: {str(error).splitlines()[0]}", code="NNC-M040") from None
     result: dict[Value, Type] = {}

@@ -1,26 +1,35 @@
 """A leash for onnx's data propagation, which follows the numbers in shape arithmetic and has no limit of its own.
 
 ``Range(0, 4e9, 1)`` would become a list of 4e9 dimensions, and a vector concatenated with itself forty times one of
-2^40; any vector of integers gets a place for each element. Where that would be more than a million, an operator that
-onnx follows less far is put in between: behind Abs there are types and shapes but no numbers, behind Compress there is
-no length either.
+2^40; any vector of known length that an operator of shape arithmetic reads gets a place for each element. Where that
+would be more than a million, an operator that onnx follows less far is put in between: behind Abs there are types and
+shapes but no numbers, behind Compress there is no length either.
+
+How long a vector is may itself come of propagation. So :func:`followed` goes in rounds: first what no number decides,
+and whatever is not known to be short by then is kept from shape arithmetic until a round has found that it is.
 """
 
 from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import MutableMapping, MutableSequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from typing import Final, TypeAlias
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper, shape_inference
 
 MAX_NUMBERS: Final = 1024
 """Constants with more elements are weights; their data does not enter inference."""
 MAX_LENGTH: Final = 2**20
 """Vectors up to this length may be followed; each element costs some 70 bytes."""
 
+_ROUNDS: Final = 6  # a vector whose length is found later than that is not followed
+_FOLLOWED: Final = frozenset(
+    {"Add", "Cast", "Concat", "Gather", "Mul", "Shape", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze"}
+)
+"""Operators that have a propagation function in onnx."""
+_READS: Final = _FOLLOWED - {"Shape", "Size"}
 _RANK: Final = 64  # numbers that a value is taken to stand for where nothing is known, as behind Shape
 _MARK: Final = " (leashed)"  # not a name that a file is likely to have
 _INTEGERS: Final = (TensorProto.INT64, TensorProto.INT32)
@@ -31,8 +40,90 @@ _Lengths: TypeAlias = MutableMapping[str, int]
 _Data: TypeAlias = MutableMapping[str, TensorProto]
 
 
+def followed(model: ModelProto) -> ModelProto:
+    """Return ``model``, whose constants are small, with the types that inference finds; vectors are followed if short.
+
+    Values that :func:`leash` put in are in the result. Inside model-local functions only what constants say is bounded.
+
+    Raises:
+        onnx.shape_inference.InferenceError: types do not fit.
+    """
+    leash(model)
+    sizes = _sizes(_inferred(model, data_prop=False))
+    for _ in range(_ROUNDS):
+        run = ModelProto()
+        run.CopyFrom(model)
+        held = _hold_graph(run.graph, sizes)
+        result = _inferred(run, data_prop=True)
+        found = {name: size for name, size in _sizes(result).items() if name in held}
+        if not any(size <= MAX_LENGTH for size in found.values()):
+            break
+        sizes.update(found)
+    return result
+
+
+def _inferred(model: ModelProto, *, data_prop: bool) -> ModelProto:
+    return shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=data_prop)
+
+
+def _sizes(model: ModelProto) -> dict[str, int]:
+    """Return the length of vectors, by name, and 0 for what is known to be none; the largest where bodies share one."""
+    sizes: dict[str, int] = {}
+
+    def look(graph: GraphProto) -> None:
+        for item in (*graph.input, *graph.value_info, *graph.output):
+            shape = item.type.tensor_type.shape
+            if not item.type.tensor_type.HasField("shape"):
+                continue
+            if len(shape.dim) != 1:
+                sizes.setdefault(item.name, 0)
+            elif shape.dim[0].HasField("dim_value") or shape.dim[0].dim_param in symbols:
+                sizes[item.name] = max(sizes.get(item.name, 0), shape.dim[0].dim_value)
+        for tensor in graph.initializer:
+            sizes[tensor.name] = max(sizes.get(tensor.name, 0), tensor.dims[0] if len(tensor.dims) == 1 else 0)
+        for body in _bodies(graph.node):
+            look(body)
+
+    symbols = {dim.dim_param for item in model.graph.input for dim in item.type.tensor_type.shape.dim} - {""}
+    look(model.graph)
+    return sizes
+
+
+def _hold_graph(graph: GraphProto, sizes: Mapping[str, int]) -> set[str]:
+    """Keep from shape arithmetic what may be long, in ``graph`` and its bodies; return the names of what is kept."""
+    held: set[str] = set()
+    kept: list[NodeProto] = []
+    arithmetic = {name for node in graph.node if node.op_type in _FOLLOWED for name in node.output}
+    arithmetic.update(name for node in graph.node if node.op_type == "Constant" for name in node.output)
+    bounds: dict[str, int] = dict.fromkeys(arithmetic, _RANK)
+    for node in graph.node:
+        if node.op_type in _READS:
+            lengths = [sizes.get(name, bounds.get(name, 0 if not name else MAX_LENGTH + 1)) for name in node.input]
+            grown = sum(lengths) if node.op_type == "Concat" else max(lengths, default=0)
+            bounds.update(dict.fromkeys(node.output, grown if grown <= MAX_LENGTH else _RANK))
+            for slot, name in enumerate(node.input):
+                if lengths[slot] > MAX_LENGTH or (node.op_type == "Concat" and grown > MAX_LENGTH):
+                    held.add(name)
+                    node.input[slot] = f"{name}{_MARK} for {node.output[0]}, {slot}{_MARK}"
+                    kept.append(_compress(name, node.input[slot]))
+        kept.append(node)
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del graph.node[:]
+    graph.node.extend(copies)
+    for body in _bodies(graph.node):
+        held |= _hold_graph(body, sizes)
+    return held
+
+
+def _bodies(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
+    for node in nodes:
+        for attr in node.attribute:
+            if attr.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+                yield from (attr.g,) if attr.type == AttributeProto.GRAPH else attr.graphs
+
+
 def leash(model: ModelProto) -> None:
-    """Change ``model``, whose constants are small, so that inference follows short vectors only. Linear in nodes."""
+    """Change ``model``, whose constants are small, so that constants make no long vector. Linear in nodes."""
     for function in model.functions:
         _leash(function.node, {}, {})
     _leash_graph(model.graph, {}, {})

@@ -1,5 +1,7 @@
 """The leash on onnx's data propagation: bombs of numbers are not followed, shape arithmetic is."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -45,6 +47,54 @@ def test_a_bomb_of_numbers_is_not_followed(bomb):
     started = time.process_time()
     infer_types(before)
     assert time.process_time() - started < 2
+
+
+COMPUTED = {
+    "a length that was added": "(float[2] x) => (y) <int64[1] a = {2000000000}>"
+    " { s = Add (a, a)  z = ConstantOfShape <value = int64[1] {1}> (s)  y = Add (z, z) }",
+    "floats of that length": "(float[2] x) => (y) <int64[1] a = {2000000000}>"
+    " { s = Add (a, a)  z = ConstantOfShape (s)  y = Add (z, z) }",
+    "an expanded vector": "(int64[1] x) => (y) <int64[1] a = {2000000000}>"
+    " { s = Add (a, a)  z = Expand (x, s)  y = Mul (z, z) }",
+    "a length that was a shape": "(float[4000000000] x) => (y)"
+    " { s = Shape (x)  z = ConstantOfShape <value = int64[1] {1}> (s)  y = Add (z, z) }",
+    "a flat matrix": "(float[65536,65536] x) => (y) <int64[1] s = {-1}>"
+    " { r = Reshape (x, s)  q = Cast <to = 7> (r)  y = Sub (q, q) }",
+    "a flat outer sum": "(int64[65536,1] x, int64[1,65536] w) => (y) <int64[1] s = {-1}>"
+    " { m = Add (x, w)  r = Reshape (m, s)  y = Add (r, r) }",
+    "doublings of an input": f"(int64[1048576] c0) => (y) {{ {DOUBLINGS} y = Identity (c40) }}",
+    "doublings of a length that was added": "(float[2] x) => (y) <int64[1] a = {500000}>"
+    f" {{ s = Add (a, a)  c0 = ConstantOfShape <value = int64[1] {{1}}> (s)  {DOUBLINGS} y = Identity (c40) }}",
+}
+CHILD = """
+import resource, sys
+from nncomp.infer import infer_types
+from nncomp.testing import graph
+bombs = [graph(text) for text in sys.argv[1:]]
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+for bomb in bombs:
+    infer_types(bomb)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+def test_a_vector_whose_length_was_itself_followed_is_bounded():
+    texts = [f"g {text}" for text in COMPUTED.values()]
+    child = subprocess.run([sys.executable, "-c", CHILD, *texts], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    assert int(child.stdout) < 1500  # MiB
+
+
+def test_what_is_known_late_to_be_short_still_decides_shapes():
+    before = graph("""
+    g (float[2,3] x) => (y, v) <int64[1] one = {1}, int64[1] two = {2}, float[1] f>
+    { s = Add (one, one)  z = ConstantOfShape <value = int64[1] {1}> (s)  t = Add (z, s)  t2 = Concat <axis = 0> (t, z)
+      y = Expand (f, t2)  n = Neg (y)  v = Add (n, x) }
+    """)
+    infer_types(before)
+    assert before.find("z").shape == (2,)
+    assert len(before.find("y").shape) == 4
+    assert len(before.find("v").shape) == 4
 
 
 def test_short_ranges_and_concatenations_still_decide_shapes():
