@@ -97,6 +97,12 @@ def test_reassociation_may_not_cost_more_than_rounding() -> None:
     assert (result.passed, result.first_divergence) == (False, "second")
 
 
+def test_an_exact_pass_may_move_half_precision_by_a_rounding_and_no_more() -> None:
+    g = graph("g (float16[4,8] x) => (float16[4,5] y) <float16[8,5] w> { y = MatMul (x, w) }")
+    assert Gate().check(g, changed(g, "w", lambda data: data * np.float16(1.001)), Effect.EXACT).passed
+    assert not Gate().check(g, changed(g, "w", lambda data: data * np.float16(1.004)), Effect.EXACT).passed
+
+
 def test_half_precision_rounds_more() -> None:
     text = "g (float16[4,8] x) => (float16[4,5] y) <float16[8,5] w> { y = MatMul (x, w) }"
     g = graph(text)
