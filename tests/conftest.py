@@ -1,6 +1,7 @@
 """What tests share: how hypothesis searches, and a classifier of images that compiles in a blink."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -67,6 +68,14 @@ def photos():
                 Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
     return write
+
+
+@pytest.fixture
+def interruptible():
+    """Let SIGINT interrupt, here and in child processes: a shell starts what it puts in the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -220,6 +220,7 @@ def test_a_full_disk_is_exit_6_and_leaves_nothing(run, model, tmp_path, monkeypa
 
 
 @pytest.mark.row(96)
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_a_pass_is_exit_130_and_leaves_nothing(model, tmp_path, number):
     (tmp_path / "sleepy.py").write_text(

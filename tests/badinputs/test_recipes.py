@@ -66,7 +66,7 @@ def refused(tmp_path, text, name="r.toml"):
         # 75: unknown and out of range
         ("pases = []", "NNC-R010", "1: unknown key 'pases'", "did you mean 'passes'?"),
         ("passes = []\n[gate]\nsample = 3", "NNC-R010", "3: unknown key 'gate.sample'", "did you mean 'samples'?"),
-        ("passes = []\n[zzz]\n", "NNC-R010", "2: unknown key 'zzz'", "known: version, target, passes, seed, freeze, data, gate, budget, lock"),
+        ("passes = []\n[zzz]\n", "NNC-R010", "2: unknown key 'zzz'", "known: version, target, passes, options, seed, freeze, data, gate, budget, search, lock"),
         ("passes = []\n[gate]\nsamples = 1000", "NNC-R003", "3: gate.samples: input should be less than or equal to 64, got 1000", ""),
         ("passes = []\n[budget]\nmax_drop = 1.5", "NNC-R003", "3: budget.max_drop: input should be less than 1, got 1.5", ""),
         ("passes = ['nope']", "NNC-R010", "1: unknown pass 'nope'", "known: none"),

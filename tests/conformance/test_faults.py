@@ -149,6 +149,7 @@ def test_whichever_inference_runs_out_of_memory_the_work_is_resumed(compile_, tm
 
 
 @pytest.mark.row(96)
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_pass_boundary_ends_with_130_and_the_work_is_resumed(compile_, tmp_path, number):
     def interrupt():
@@ -161,6 +162,7 @@ def test_a_signal_at_any_pass_boundary_ends_with_130_and_the_work_is_resumed(com
 
 
 @pytest.mark.row(96)
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_in_any_inference_ends_with_130_and_the_work_is_resumed(compile_, tmp_path):
     inject = breaking(runtime.Session, "run", lambda: os.kill(os.getpid(), signal.SIGINT))
     assert until_clean(compile_, tmp_path, inject, SOME, status=130, code="nncomp: interrupted") >= 4
