@@ -23,6 +23,7 @@ from nncomp.onnx_io import save
 from nncomp.reduce import Failure, reduce_failure
 from nncomp.testing.generate import graphs
 from nncomp.testing.lawful import assert_lawful, runs
+from nncomp.testing.reference import assert_same_on_reference
 
 PASSES = {one.name: one for one in (*nncomp_cleanup.nncomp_passes(), *nncomp_fusion.nncomp_passes())}
 
@@ -57,7 +58,8 @@ def main() -> None:
         for step in steps:
             counts["passes"] += 1
             try:
-                assert_lawful(step, graph)
+                after = assert_lawful(step, graph)
+                counts["seen by the reference evaluator"] += assert_same_on_reference(graph, after)
             except (AssertionError, NncompError) as error:
                 counts["divergences"] += 1
                 folder = arguments.out / str(counts["divergences"])

@@ -6,17 +6,21 @@ what fails, and leaves a folder with all that replays it; its model and recipe b
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
 import nncomp_cleanup
 import nncomp_fusion
 from nncomp.onnx_io import load
-from nncomp.passes import Effect
+from nncomp.passes import Context, Effect
+from nncomp.pipeline import Pipeline
 from nncomp.plugins import Registry
 from nncomp.recipe import build_passes, load_recipe
+from nncomp.testing import graph
 from nncomp.testing.generate import graphs
 from nncomp.testing.lawful import assert_lawful, runs
+from nncomp.testing.reference import assert_same_on_reference
 
 PASSES = {one.name: one for one in (*nncomp_cleanup.nncomp_passes(), *nncomp_fusion.nncomp_passes())}
 DEFAULT = ("cleanup", "fuse", "cleanup")
@@ -31,13 +35,13 @@ def test_no_pass_is_forgotten():
     assert {"cleanup", "fuse"} < PASSES.keys()
 
 
-@pytest.mark.parametrize("name", ["cleanup", "fuse"])
+@pytest.mark.parametrize("name", sorted(PASSES))
 def test_generated_graphs_obey_the_laws(name):
     @SETTINGS
     @given(graphs())
-    def check(graph):
-        assume(runs(graph))
-        assert_lawful(PASSES[name](), graph)
+    def check(drawn):
+        assume(runs(drawn))
+        assert_lawful(PASSES[name](), drawn)
 
     check()
 
@@ -45,11 +49,34 @@ def test_generated_graphs_obey_the_laws(name):
 def test_generated_graphs_obey_the_laws_through_the_default_order():
     @SETTINGS
     @given(graphs(max_ops=20))
-    def check(graph):
-        assume(runs(graph))
-        assert_lawful([PASSES[name]() for name in DEFAULT], graph, settles=False)
+    def check(drawn):
+        assume(runs(drawn))
+        assert_lawful([PASSES[name]() for name in DEFAULT], drawn, settles=False)
 
     check()
+
+
+def test_the_reference_evaluator_sees_the_same_function():
+    asked = []
+
+    @SETTINGS
+    @given(graphs())
+    def check(drawn):
+        assume(runs(drawn))
+        after = drawn.clone()
+        Pipeline([PASSES[name]() for name in DEFAULT]).run(after, Context())
+        asked.append(assert_same_on_reference(drawn, after))
+
+    check()
+    assert sum(asked) > len(asked) / 3
+
+
+def test_the_reference_evaluator_sees_another_function():
+    before = graph("g (float[2] x) => (float[2] y) { y = Relu (x) }")
+    after = graph("g (float[2] x) => (float[2] y) { y = Abs (x) }")
+    feeds = {"x": np.array([-1, 1], np.float32)}
+    with pytest.raises(AssertionError, match="the reference evaluator sees another function"):
+        assert_same_on_reference(before, after, feeds=feeds)
 
 
 @pytest.mark.parametrize("recipe", CASES, ids=lambda path: path.parent.name)
