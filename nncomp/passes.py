@@ -23,7 +23,7 @@ from nncomp.ops import OpTable, builtin_table
 if TYPE_CHECKING:
     from nncomp.cache import Cache
     from nncomp.data import DataSource
-    from nncomp.ir import Graph
+    from nncomp.ir import Graph, Op
     from nncomp.statistics import Executor
     from nncomp.targets import Capabilities, Measurement
 
@@ -225,6 +225,20 @@ class Context:
         finally:
             outer.extend(self.notes)
             self.notes = outer
+
+
+def told(left: Mapping[Op, str]) -> str:
+    """Return why ops were left alone, for the end of an error message: `` (2 x Conv: reason; ...)``, "" for none.
+
+    Args:
+        left: Reason by op; the first four reasons are told, each with the kind of the first op that has it.
+    """
+    reasons: dict[str, list[Op]] = {}
+    for op, reason in left.items():
+        reasons.setdefault(reason, []).append(op)
+    if not reasons:
+        return ""
+    return " (" + "; ".join(f"{len(ops)} x {ops[0].kind}: {reason}" for reason, ops in list(reasons.items())[:4]) + ")"
 
 
 def counted(notes: Sequence[Note]) -> list[tuple[Note, int]]:

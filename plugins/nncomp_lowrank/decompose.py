@@ -11,7 +11,7 @@ import numpy as np
 
 from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.ir import Graph, Op
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.passes import Context, Effect, Pass, option, told
 from nncomp.selectors import select
 from nncomp_lowrank.choice import FORMS
 from nncomp_lowrank.forms import Form
@@ -188,10 +188,4 @@ def _unit(layer: Layer) -> Array:
 
 
 def _nothing(left: Mapping[Op, str]) -> UnsupportedError:
-    reasons: dict[str, list[Op]] = {}
-    for op, reason in left.items():
-        reasons.setdefault(reason, []).append(op)
-    told = "; ".join(f"{len(ops)} x {ops[0].kind}: {reason}" for reason, ops in list(reasons.items())[:4])
-    return UnsupportedError(
-        "decompose: nothing in this model can be decomposed" + (f" ({told})" if told else ""), code="NNC-M052"
-    )
+    return UnsupportedError("decompose: nothing in this model can be decomposed" + told(left), code="NNC-M052")

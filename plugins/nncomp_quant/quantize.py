@@ -13,7 +13,7 @@ from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op, Value
 from nncomp.ops import Role
 from nncomp.opset import convert_opset
-from nncomp.passes import Context, Effect, option
+from nncomp.passes import Context, Effect, option, told
 from nncomp.selectors import select
 from nncomp.statistics import Histogram, Range, exposed, observe
 from nncomp.targets import Capabilities, Int8Form, Int8Support
@@ -310,13 +310,7 @@ def _refuse_quantized(graph: Graph) -> None:
 
 
 def _nothing_to_do(plans: Mapping[Graph, QuantPlan]) -> UnsupportedError:
-    reasons: dict[str, list[Op]] = {}
-    for op, reason in _left(plans).items():
-        reasons.setdefault(reason, []).append(op)
-    told = "; ".join(f"{len(ops)} x {ops[0].kind}: {reason}" for reason, ops in list(reasons.items())[:4])
-    return UnsupportedError(
-        "quantize: nothing in this model can be quantized" + (f" ({told})" if told else ""), code="NNC-M052"
-    )
+    return UnsupportedError("quantize: nothing in this model can be quantized" + told(_left(plans)), code="NNC-M052")
 
 
 def _left(plans: Mapping[Graph, QuantPlan]) -> dict[Op, str]:

@@ -9,7 +9,7 @@ from nncomp.errors import UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op, Value
 from nncomp.opset import convert_opset
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.passes import Context, Effect, Pass, option, told
 from nncomp.selectors import select
 from nncomp.targets import Capabilities, WeightForm, WeightKernel
 from nncomp_quant.bodies import constants_read, drop_unread, with_bodies
@@ -135,10 +135,4 @@ def _lift(graph: Graph, ctx: Context) -> None:
 
 
 def _nothing_to_do(left: dict[Op, str]) -> UnsupportedError:
-    reasons: dict[str, list[Op]] = {}
-    for op, reason in left.items():
-        reasons.setdefault(reason, []).append(op)
-    told = "; ".join(f"{len(ops)} x {ops[0].kind}: {reason}" for reason, ops in list(reasons.items())[:4])
-    return UnsupportedError(
-        "quantize-weights: no product or table to quantize" + (f" ({told})" if told else ""), code="NNC-M052"
-    )
+    return UnsupportedError("quantize-weights: no product or table to quantize" + told(left), code="NNC-M052")
