@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nncomp.errors import DataError
+from nncomp.passes import Context
 from nncomp.runtime import Array, RuntimeFailure
-from nncomp.statistics import BINS, Histogram, Range, Threads, collect
+from nncomp.statistics import BINS, Histogram, Range, Threads, collect, executor_of
 from nncomp.testing import graph
 
 S = TypeVar("S")
@@ -263,6 +264,12 @@ def test_the_digest_is_the_same_for_any_threads_shards_and_order(make: str, monk
     for size in (1, 3, 100):
         monkeypatch.setattr(MODULE, "_SHARD", size)
         assert digest(collect(g, data, NAMES, MAKE[make], executor=Threads(2))) == expected
+
+
+def test_a_pass_runs_samples_where_its_caller_says_or_else_on_threads() -> None:
+    elsewhere = Shuffled(0)
+    assert executor_of(Context(executor=elsewhere, threads=3)) is elsewhere
+    assert executor_of(Context(threads=3)) == Threads(3)
 
 
 def test_what_is_collected_is_what_the_graph_computes() -> None:

@@ -2,7 +2,7 @@
 
 from nncomp.statistics.accumulators import BINS, Histogram, Range
 from nncomp.statistics.bodies import exposed, watchable
-from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, collect
+from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, collect, executor_of
 from nncomp.statistics.layerwise import LayerWalk, collect_moments, residual_aims, spread
 from nncomp.statistics.moments import Moments, MomentSums
 from nncomp.statistics.observe import observe
@@ -20,6 +20,7 @@ __all__ = [
     "Threads",
     "collect",
     "collect_moments",
+    "executor_of",
     "exposed",
     "observe",
     "residual_aims",

@@ -13,7 +13,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 
 from nncomp.errors import DataError
 from nncomp.ir import Graph
-from nncomp.passes import Progress, Silence
+from nncomp.passes import Context, Progress, Silence
 from nncomp.runtime import Array, Feeds, Session
 
 S = TypeVar("S")
@@ -68,6 +68,11 @@ class Threads:
             finally:
                 for future in pending:
                     future.cancel()
+
+
+def executor_of(ctx: Context) -> Executor:
+    """Return where samples run for a pass: the caller's executor, or as many threads as were asked for."""
+    return ctx.executor or Threads(ctx.threads)
 
 
 @dataclass

@@ -27,7 +27,7 @@ from nncomp.cache import Cache, key_of
 from nncomp.errors import DataError
 from nncomp.runtime import runtime_version
 from nncomp.state import NotPlainError, dumps
-from nncomp.statistics.collect import A, Begun, Threads, collect
+from nncomp.statistics.collect import A, Begun, collect, executor_of
 from nncomp.text import model_digest
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def observe(
                 data if samples is None else islice(iter(data), samples),
                 names,
                 make,
-                executor=ctx.executor or Threads(ctx.threads),
+                executor=executor_of(ctx),
                 progress=ctx.progress,
                 total=data.size if samples is None else samples,
                 begun=begun,

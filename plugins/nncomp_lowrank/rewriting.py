@@ -10,7 +10,7 @@ import numpy as np
 from nncomp.ir import Graph
 from nncomp.ops import layer_bias, set_layer_bias
 from nncomp.passes import Context
-from nncomp.statistics import LayerWalk, Moments, Threads, residual_aims
+from nncomp.statistics import LayerWalk, Moments, executor_of, residual_aims
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.network import output_error
 from nncomp_lowrank.options import Option
@@ -77,7 +77,7 @@ class Rewriter:
             samples=self._settings.samples,
             ops=self._ctx.ops,
             positions=self._settings.positions,
-            executor=Threads(self._ctx.threads),
+            executor=executor_of(self._ctx),
             progress=self._ctx.progress,
         )
         touched = False

@@ -12,7 +12,7 @@ from nncomp.ir import Graph, Value
 from nncomp.ops import layer_bias
 from nncomp.passes import Context
 from nncomp.runtime import Feeds, Session
-from nncomp.statistics import Moments, Threads, collect_moments
+from nncomp.statistics import Moments, collect_moments, executor_of
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.svd import Array
 
@@ -49,7 +49,7 @@ def input_moments(
         islice(iter(ctx.data), samples),
         ops=ctx.ops,
         positions=positions,
-        executor=Threads(ctx.threads),
+        executor=executor_of(ctx),
         progress=ctx.progress,
     )
     return {

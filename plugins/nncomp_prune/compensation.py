@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nncomp.ir import Graph
 from nncomp.passes import Context
-from nncomp.statistics import LayerWalk, Moments, Threads, residual_aims
+from nncomp.statistics import LayerWalk, Moments, executor_of, residual_aims
 from nncomp_prune.elimination import Elimination, Problem
 from nncomp_prune.fitting import HOLD_OUT, Fit, Layer, fit, layer_of, put, ridge_of
 from nncomp_prune.tracks import Track
@@ -65,7 +65,7 @@ def compensate(
         hold_out=HOLD_OUT,
         ops=ctx.ops,
         positions=positions,
-        executor=Threads(ctx.threads),
+        executor=executor_of(ctx),
         progress=ctx.progress,
     )
     for stage in walk:
@@ -132,7 +132,7 @@ def refit_biases(
         samples=samples,
         ops=ctx.ops,
         positions=positions,
-        executor=Threads(ctx.threads),
+        executor=executor_of(ctx),
     )
     for stage in walk:
         for name, moments in stage.items():

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
 from nncomp.passes import Context
-from nncomp.statistics import Threads, collect, collect_moments
+from nncomp.statistics import collect, collect_moments, executor_of
 from nncomp_prune.fitting import layer_of
 from nncomp_prune.schedule import Schedule
 from nncomp_prune.tracks import Track
@@ -152,7 +152,7 @@ def _moments(graph: Graph, tracks: Sequence[Track], ctx: Context, samples: int, 
     assert ctx.data is not None
     names = list(dict.fromkeys(name for track in tracks for name in track.layers))
     data = islice(iter(ctx.data), samples)
-    found = collect_moments(graph, names, data, ops=ctx.ops, positions=positions, executor=Threads(ctx.threads))
+    found = collect_moments(graph, names, data, ops=ctx.ops, positions=positions, executor=executor_of(ctx))
     return [
         [
             (
@@ -200,7 +200,7 @@ def _active(graph: Graph, tracks: Sequence[Track], ctx: Context, samples: int, p
         islice(iter(ctx.data), samples),
         list(axes),
         lambda name: NonZeros(axes[name]),
-        executor=Threads(ctx.threads),
+        executor=executor_of(ctx),
     )
     found = []
     for track in tracks:

@@ -20,7 +20,7 @@ from nncomp.data import DataSource
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds, Session
-from nncomp.statistics import Moments, Threads, collect_moments
+from nncomp.statistics import Moments, collect_moments, executor_of
 from nncomp_prune.elimination import Elimination, Problem
 from nncomp_prune.fitting import Fit, fit, held_out_error, layer_of, put, ridges
 from nncomp_prune.tracks import Track
@@ -142,7 +142,7 @@ def schedules(
                 feeds,
                 ops=ctx.ops,
                 positions=positions,
-                executor=Threads(ctx.threads),
+                executor=executor_of(ctx),
                 progress=progress,
                 total=ctx.data.size,
             )

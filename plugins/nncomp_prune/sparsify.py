@@ -12,7 +12,7 @@ from nncomp.errors import DataError, UnsupportedError
 from nncomp.ir import Graph, Op
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.selectors import select
-from nncomp.statistics import LayerWalk, Moments, Threads, residual_aims
+from nncomp.statistics import LayerWalk, Moments, executor_of, residual_aims
 from nncomp.targets import Capabilities
 from nncomp_prune.fitting import HOLD_OUT, Layer, layer_of, normal_equations, put, ridge_of
 from nncomp_prune.patterns import Doubles, Pattern, pattern_of
@@ -115,7 +115,7 @@ class Sparsify(Pass):
             hold_out=HOLD_OUT,
             ops=ctx.ops,
             positions=self.positions,
-            executor=Threads(ctx.threads),
+            executor=executor_of(ctx),
             progress=ctx.progress,
         )
         for stage in walk:

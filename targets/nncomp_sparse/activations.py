@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
-from nncomp.statistics import Threads, collect
+from nncomp.statistics import collect, executor_of
 
 Array = npt.NDArray[np.generic]
 Counts = npt.NDArray[np.int64]
@@ -91,7 +91,7 @@ def measure_zeros(
         islice(feeds, samples),
         list(axes),
         lambda name: Zeros(axes[name]),
-        executor=Threads(ctx.threads),
+        executor=executor_of(ctx),
         progress=ctx.progress,
         total=samples,
     )

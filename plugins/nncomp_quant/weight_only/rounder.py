@@ -11,7 +11,7 @@ import numpy.typing as npt
 from nncomp.errors import DataError
 from nncomp.ir import Graph, Value
 from nncomp.passes import Context
-from nncomp.statistics import LayerWalk, Moments, Threads
+from nncomp.statistics import LayerWalk, Moments, executor_of
 from nncomp_quant.scales import chunks
 from nncomp_quant.weight_only.blocks import Blocks
 from nncomp_quant.weight_only.channel_scaling import channel_scales, divide_input, scaled
@@ -77,7 +77,7 @@ class Rounder:
             self.ctx.data,
             samples=samples,
             ops=self.ctx.ops,
-            executor=self.ctx.executor or Threads(self.ctx.threads),
+            executor=executor_of(self.ctx),
             progress=self.ctx.progress,
         )
         for stage in walk:
