@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nncomp.data import DataSource
     from nncomp.ir import Graph, Op
     from nncomp.statistics import Executor
-    from nncomp.targets import Capabilities, Measurement
+    from nncomp.targets import Capabilities, Measurement, OpCost
 
 
 class Effect(StrEnum):
@@ -163,13 +163,23 @@ class Silence:
 
 
 class Probe(Protocol):
-    """Times pieces of a model on the target."""
+    """Times and prices a model, or pieces of it, on the target."""
 
-    def compare(self, graph: Graph, baseline: Graph, *, then: Sequence[Pass] = (), seconds: float = 0.1) -> Measurement:
+    def compare(
+        self,
+        graph: Graph,
+        baseline: Graph,
+        *,
+        then: Sequence[Pass] = (),
+        data: DataSource | None = None,
+        seconds: float = 0.1,
+    ) -> Measurement:
         """Compare the latencies of two graphs with the same inputs, each after the passes ``then``."""
 
-    def energies(self, graph: Graph, *, then: Sequence[Pass] = ()) -> Mapping[str, float] | None:
-        """Return the energy of each op of a graph after the passes ``then``, pJ; None when the target knows none."""
+    def costs(
+        self, graph: Graph, *, then: Sequence[Pass] = (), data: DataSource | None = None
+    ) -> Mapping[str, OpCost] | None:
+        """Return what each op of a graph costs after the passes ``then``, by label; None on a target without prices."""
 
 
 @dataclass
@@ -179,7 +189,7 @@ class Context:
     Attributes:
         ops: op semantics, plugins' rows included.
         target: capabilities of the target that is compiled for; None when there is none.
-        probe: times pieces of a model on that target; None when nothing can be timed.
+        probe: times and prices pieces of a model on that target; None when nothing can be.
         following: passes that come after the one that runs; what it times should have been through them.
         data: calibration data; None when the user gave none.
         seed: of everything random.

@@ -184,6 +184,19 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class OpCost:
+    """What a target that computes its prices says of one op, in one run.
+
+    Attributes:
+        latency_us: Time, microseconds; ops run one behind the other.
+        energy_pj: Energy, picojoules; relative where the target cannot say absolute ones.
+    """
+
+    latency_us: float
+    energy_pj: float
+
+
+@dataclass(frozen=True, slots=True)
 class TextTable:
     """A table for people.
 
@@ -228,8 +241,11 @@ class Artifact(ABC):
     def report(self) -> dict[str, Any]:
         """Return what the target found out while building, JSON-able."""
 
-    def energies(self) -> Mapping[str, float] | None:
-        """Return the energy of one run by the label of the op, pJ; None when the target knows none."""
+    def costs(self) -> Mapping[str, OpCost] | None:
+        """Return what each op costs, by its label; None when the target computes no prices, but has to be measured.
+
+        Ops that are free have no entry.
+        """
         return None
 
     def tables(self) -> tuple[TextTable, ...]:

@@ -41,8 +41,12 @@ def test_the_smaller_graph_is_faster(probe):
 
 def test_graphs_go_through_the_passes_to_come_and_those_that_decline_are_left_out(probe):
     steps = [Note(fail=True), Registry.discover().pass_type("quantize")()]
-    built = probe._built(graph(SMALL), {"x": nncomp.runtime.random_feeds(graph(SMALL))["x"]}, steps)
+    built = probe._built(graph(SMALL), [nncomp.runtime.random_feeds(graph(SMALL))], steps)
     assert built.report()["kernels"]["QLinearConv"] == 1
+
+
+def test_a_target_that_is_measured_has_no_prices(probe):
+    assert probe.costs(graph(SMALL)) is None
 
 
 def test_a_pass_knows_what_comes_behind_it():

@@ -106,19 +106,21 @@ class Money:
         if self._ctx.probe is None:
             raise UnsupportedError("prune-structured.latency: there is no target to measure on", code="NNC-T002")
         trial = self._trial(gone)
-        found = self._ctx.probe.compare(trial, self._graph, then=self._ctx.following, seconds=_SECONDS)
+        found = self._ctx.probe.compare(
+            trial, self._graph, then=self._ctx.following, data=self._ctx.data, seconds=_SECONDS
+        )
         return 1.0 / found.ratio
 
     def _energies(self, graph: Graph) -> Mapping[str, float]:
         probe = self._ctx.probe
-        found = None if probe is None else probe.energies(graph, then=self._ctx.following)
+        found = None if probe is None else probe.costs(graph, then=self._ctx.following, data=self._ctx.data)
         if found is None:
             raise UnsupportedError(
                 "prune-structured.energy: the target knows no energies",
                 code="NNC-T002",
                 hint="compile for a cost model: -t sparse",
             )
-        return found
+        return {label: cost.energy_pj for label, cost in found.items()}
 
     def _trial(self, gone: Counts) -> Graph:
         """Return the model without the atoms that are gone; nothing makes up for them."""

@@ -12,7 +12,7 @@ from nncomp.onnx_io import save
 from nncomp.ops import OpTable
 from nncomp.report import with_shapes
 from nncomp.runtime import Feeds, Session
-from nncomp.targets import Artifact, Measurement, TextTable
+from nncomp.targets import Artifact, Measurement, OpCost, TextTable
 from nncomp_sparse.hardware import Hardware
 from nncomp_sparse.price import Price, price_layers
 from nncomp_sparse.report import price_report
@@ -95,11 +95,13 @@ class PricedArtifact(Artifact):
             found["activations"] = self.no_zeros
         return found
 
-    def energies(self) -> dict[str, float]:
-        """Return the energy of each layer, pJ, by the label of its op; what has no price has no entry."""
-        found: dict[str, float] = {}
+    def costs(self) -> dict[str, OpCost]:
+        """Return time and energy of each op; what has no price has no entry."""
+        found: dict[str, OpCost] = {}
         for layer, price in zip(self.work.layers, self.price.layers, strict=True):
-            found[layer.op or layer.name] = found.get(layer.op or layer.name, 0.0) + price.energy
+            before = found.get(layer.op or layer.name, OpCost(0.0, 0.0))
+            us = price.cycles / self.pricing.machine.clock_mhz
+            found[layer.op or layer.name] = OpCost(before.latency_us + us, before.energy_pj + price.energy)
         return found
 
     def tables(self) -> tuple[TextTable, ...]:

@@ -13,7 +13,7 @@ from nncomp.onnx_io import to_bytes
 from nncomp.ops import set_layer_bias
 from nncomp.passes import Context
 from nncomp.runtime import Session
-from nncomp.targets import Capabilities, Measurement
+from nncomp.targets import Capabilities, Measurement, OpCost
 from nncomp.testing import graph
 from nncomp.verify import verify
 from nncomp_prune.fitting import layer_of
@@ -218,7 +218,7 @@ def test_a_latency_is_bought_by_trial(chain, pruned, context):
     class Probe:
         """A machine whose time is the square root of the operations."""
 
-        def compare(self, made, baseline, *, then=(), seconds=0.1):
+        def compare(self, made, baseline, *, then=(), data=None, seconds=0.1):
             ratio = (analyse(baseline.clone()).macs() / analyse(made.clone()).macs()) ** 0.5
             return Measurement(1.0, ratio, ratio, (ratio, ratio), 1)
 
@@ -236,13 +236,17 @@ def test_energy_is_bought_where_the_target_says_it_is_spent(chain, pruned, conte
         def __init__(self, dear):
             self.dear = dear
 
-        def energies(self, made, *, then=()):
+        def costs(self, made, *, then=(), data=None):
+            price = {name: 100.0 for name in self.dear}
             works = analyse(made.clone()).works
-            return {work.op.label: work.macs * (100.0 if work.op.output.name in self.dear else 1.0) for work in works}
+            return {one.op.label: OpCost(1.0, one.macs * price.get(one.op.output.name, 1.0)) for one in works}
+
+    def energy(made, probe):
+        return sum(cost.energy_pj for cost in probe.costs(made).values())
 
     dear, other = ({"h1"}, {"y"})
     found, _ = pruned(chain, context(chain, probe=Probe(dear)), energy=0.5, align=1)
-    spent = sum(Probe(dear).energies(found).values()) / sum(Probe(dear).energies(chain).values())
+    spent = energy(found, Probe(dear)) / energy(chain, Probe(dear))
     assert spent == pytest.approx(0.5, abs=0.06)
     elsewhere, _ = pruned(chain, context(chain, probe=Probe(other)), energy=0.5, align=1)
     assert found.find("h1").shape[-1] < elsewhere.find("h1").shape[-1]

@@ -12,6 +12,7 @@ from nncomp.compiler import CompileRequest, compile_model
 from nncomp.data import FeedSource
 from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.onnx_io import save
+from nncomp.probe import TargetProbe
 from nncomp.runtime import random_feeds
 from nncomp.testing import graph
 from nncomp_sparse.hardware import load_hardware, parse_hardware
@@ -165,10 +166,20 @@ def test_narrow_weights_are_faster_where_units_split():
     assert one(4).energy < one(8).energy
 
 
-def test_energies_are_those_of_the_layers_by_op():
+def test_costs_are_those_of_the_layers_by_op():
     artifact = build(graph(NET, opset=17))
-    assert artifact.energies().keys() == {"Conv(c)", "Conv(d)", "MatMul(y)"}
-    assert sum(artifact.energies().values()) == pytest.approx(artifact.price.energy_uj * 1e6)
+    costs = artifact.costs()
+    assert costs.keys() == {"Conv(c)", "Conv(d)", "MatMul(y)"}
+    assert sum(cost.energy_pj for cost in costs.values()) == pytest.approx(artifact.price.energy_uj * 1e6)
+    assert sum(cost.latency_us for cost in costs.values()) == pytest.approx(artifact.price.latency_us)
+
+
+def test_a_probe_prices_by_op_and_with_the_zeros_of_data():
+    made, probe = graph(NET, opset=17), TargetProbe(SparseTarget.from_options({"hw": "eyeriss-v2"}))
+    nothing = FeedSource([{"x": np.zeros((1, 4, 8, 8), np.float32)}], made)
+    plain, seen = probe.costs(made), probe.costs(made, data=nothing)
+    assert plain.keys() == seen.keys()
+    assert seen["Conv(c)"].energy_pj < plain["Conv(c)"].energy_pj
 
 
 CHAIN = """g (float[1,64] x) => (float[] y) <float[16,8] a, float[8,64] b, float[8,4] c>
