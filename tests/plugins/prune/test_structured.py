@@ -237,7 +237,7 @@ def test_energy_is_bought_where_the_target_says_it_is_spent(chain, pruned, conte
             self.dear = dear
 
         def costs(self, made, *, then=(), data=None):
-            price = {name: 100.0 for name in self.dear}
+            price = dict.fromkeys(self.dear, 100.0)
             works = analyse(made.clone()).works
             return {one.op.label: OpCost(1.0, one.macs * price.get(one.op.output.name, 1.0)) for one in works}
 
