@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nncomp.ir.graph import Graph
 
 Node: TypeAlias = Value | Op
-_Neighbours: TypeAlias = Mapping[Node, Mapping[Node, Mapping[int | CaptureKey, object]]]
+_Neighbours: TypeAlias = Mapping[Node, dict[Node, dict[int | CaptureKey, dict[str, object]]]]
 
 
 class ReadableGraph:
