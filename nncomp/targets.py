@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from nncomp.errors import RecipeError
+from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.ir import DataType
 
 if TYPE_CHECKING:
@@ -261,6 +261,7 @@ class Target(ABC):
         summary: one line for ``nncomp targets``.
         capabilities: plain data.
         default_recipe: name of the recipe that ``compile`` takes when none is given.
+        library: distribution that it cannot do without, "" for none; for the message of who lacks it.
         prices: True for a cost model: its artifact is a price and no program, so that nothing need be written.
     """
 
@@ -268,6 +269,7 @@ class Target(ABC):
     summary: ClassVar[str]
     capabilities: ClassVar[Capabilities]
     default_recipe: ClassVar[str]
+    library: ClassVar[str] = ""
     prices: ClassVar[bool] = False
 
     @classmethod
@@ -289,6 +291,16 @@ class Target(ABC):
     @abstractmethod
     def missing(self) -> str:
         """Return the pip command that installs what this target lacks, "" when it is complete."""
+
+    def require(self) -> None:
+        """Refuse to work without the library.
+
+        Raises:
+            UnsupportedError: it is not installed (NNC-T001).
+        """
+        if self.missing():
+            needs = self.library or "a library that is not installed"
+            raise UnsupportedError(f"target {self.name!r} needs {needs}: {self.missing()}", code="NNC-T001")
 
     @abstractmethod
     def check(self, graph: Graph, ctx: Context) -> list[Finding]:

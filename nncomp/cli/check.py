@@ -37,8 +37,7 @@ def check(
 
     registry = load_registry(plugin)
     chosen = registry.target(target)
-    if chosen.missing():
-        raise UnsupportedError(f"target {target!r} lacks its library", code="NNC-T001", hint=chosen.missing())
+    chosen.require()
     graph = onnx_io.load(model)
     verify(graph)
     infer_types(graph, registry.ops)

@@ -17,7 +17,7 @@ from nncomp.compiler.loading import freeze_defaults, model_files, total_bytes
 from nncomp.compiler.oddities import odd_weights, wrong_shapes
 from nncomp.compiler.outputs import check_output
 from nncomp.compiler.request import CompilePlan, CompileRequest, PlannedPass
-from nncomp.errors import ModelError, NncompError, RecipeError, UnsupportedError, UsageError
+from nncomp.errors import ModelError, NncompError, RecipeError, UsageError
 from nncomp.infer import infer_types
 from nncomp.ir import Graph
 from nncomp.onnx_io import load
@@ -150,8 +150,7 @@ def prepare(request: CompileRequest, registry: Registry) -> Prepared:
     """
     recipe = _followed(request, registry)
     target = registry.target(recipe.target, request.target_options)
-    if target.missing():
-        raise UnsupportedError(f"target {target.name!r} lacks its library", code="NNC-T001", hint=target.missing())
+    target.require()
     passes = build_passes(recipe, registry, target.capabilities)
     original, name, files = _model(request, registry)
     if request.out is not None:

@@ -25,6 +25,7 @@ class OrtTarget(Target):
     summary: ClassVar[str] = "ONNX Runtime on CPU, INT8 where it has kernels"
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     default_recipe: ClassVar[str] = "ort-int8"
+    library: ClassVar[str] = "onnxruntime"
 
     def missing(self) -> str:
         """Return the pip command, "" when onnxruntime is installed."""

@@ -165,8 +165,7 @@ def test_a_target_without_its_library_is_exit_4_with_the_pip_line(run, model, tm
     ended = run("compile", model, "-o", tmp_path / "o", "--plugin", "acme_plugin", "-t", "absent", "-p", "nothing")
     assert ended.status == 4
     assert ended.messages == [
-        "nncomp: error NNC-T001: target 'absent' lacks its library",
-        "  hint: pip install absent",
+        "nncomp: error NNC-T001: target 'absent' needs a library that is not installed: pip install absent",
     ]
 
 

@@ -1,0 +1,144 @@
+"""What the targets build: a shared library with its parameters inside, and a manifest that says how to call it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nncomp.bench import compare_latency
+from nncomp.errors import UnsupportedError
+from nncomp.ir import Graph
+from nncomp.onnx_io import write_atomically
+from nncomp.runtime import Feeds, RuntimeFailure, Session
+from nncomp.targets import Artifact, Measurement
+from nncomp_tvm.manifest import Manifest
+
+
+@dataclass
+class TvmArtifact(Artifact):
+    """A compiled model.
+
+    Attributes:
+        executable: TVM's, not yet linked.
+        manifest: what goes in and comes out.
+        threads: for :meth:`measure`.
+    """
+
+    executable: Any
+    manifest: Manifest
+    threads: int = 1
+
+    def save(self, folder: Path, *, name: str = "model") -> tuple[Path, ...]:
+        """Write ``<name>.so`` and ``<name>.json``.
+
+        Raises:
+            UnsupportedError: there is no C++ compiler to link with (NNC-T001).
+            ResourceError: the disk refused a write (NNC-E001).
+        """
+        library, manifest = folder / f"{name}.so", folder / f"{name}.json"
+        write_atomically(library, [self._library])
+        write_atomically(manifest, [self.manifest.to_json().encode()])
+        return library, manifest
+
+    def run(self, feeds: Feeds) -> dict[str, Any]:
+        """Run once; outputs by name."""
+        return self._loaded.run(feeds)
+
+    def measure(self, feeds: Feeds, baseline: Graph, *, seconds: float = 2.0) -> Measurement:
+        """Run this, and ``baseline`` on ONNX Runtime with all its optimizations, in turn."""
+        theirs = Session(baseline, optimize=True, threads=self.threads)
+        ours = self._loaded.bound(feeds)
+        return compare_latency(ours, lambda: theirs.run(feeds), seconds=seconds, threads=self.threads)
+
+    def report(self) -> dict[str, Any]:
+        """Return what is known of the build."""
+        return {"device": self.manifest.device, "target": self.manifest.target, "code_bytes": len(self._library)}
+
+    @cached_property
+    def _library(self) -> bytes:
+        from nncomp_tvm.library import quiet
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.so"
+            try:
+                with quiet():
+                    self.executable.export_library(str(path))
+            except RuntimeError as error:
+                raise UnsupportedError(
+                    f"the library cannot be linked: {str(error).strip().splitlines()[-1][:200]}",
+                    code="NNC-T001",
+                    hint="TVM links with g++ or clang++: install one",
+                ) from error
+            return path.read_bytes()
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        return Loaded(self.executable, self.manifest)
+
+
+class Loaded:
+    """An executable that can be called with feeds.
+
+    Args:
+        module: TVM's executable, or a module loaded from a library.
+        manifest: what goes in and comes out.
+    """
+
+    def __init__(self, module: Any, manifest: Manifest) -> None:
+        from nncomp_tvm.library import relax, tvm
+
+        self._manifest = manifest
+        self._device = tvm.device(manifest.device, 0)
+        self._machine = relax.VirtualMachine(module, self._device)
+        self._main = self._machine["main"]
+
+    def run(self, feeds: Feeds) -> dict[str, Any]:
+        """Run once; outputs by name.
+
+        Raises:
+            RuntimeFailure: inputs do not fit, or a kernel failed.
+        """
+        result = self.bound(feeds)()
+        outputs = [result] if len(self._manifest.outputs) == 1 else list(result)
+        return {port.name: _plain(value) for port, value in zip(self._manifest.outputs, outputs, strict=True)}
+
+    def bound(self, feeds: Feeds) -> Any:
+        """Return a callable that runs on ``feeds``, which are brought to the device once, and gives TVM's results."""
+        from nncomp_tvm.library import tensor
+
+        arguments = []
+        for port in self._manifest.inputs:
+            if port.name not in feeds:
+                raise RuntimeFailure(f"input {port.name!r} is missing")
+            array = np.asarray(feeds[port.name])
+            if str(array.dtype) != port.dtype:
+                raise RuntimeFailure(f"input {port.name!r} is {array.dtype}, expected {port.dtype}")
+            arguments.append(tensor(array, self._device))
+        main = self._main
+
+        def call() -> Any:
+            try:
+                return main(*arguments)
+            except Exception as error:  # TVM's errors share no base class
+                raise RuntimeFailure(_last_line(error)) from error
+
+        return call
+
+
+def _plain(value: Any) -> Any:
+    """Return a result as numpy's: arrays, lists of them for sequences."""
+    if hasattr(value, "numpy"):
+        return value.numpy()
+    if hasattr(value, "__len__"):
+        return [_plain(item) for item in value]
+    return np.asarray(value)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

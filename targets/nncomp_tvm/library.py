@@ -1,0 +1,56 @@
+"""The names of TVM that this target uses, in the one place that knows where version 0.27 keeps them.
+
+TVM moves names between minor versions (``tir`` became ``tirx`` and ``s_tir``, ``Constant.data`` became ``.value``,
+``struct_info`` became ``ty``), so the extra pins the minor version, and nobody else imports ``tvm``. Importing this
+module loads TVM, which takes seconds: only what ``build`` and ``check`` import may do so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+from tvm import relax, te, tirx, topi
+from tvm.relax.frontend.onnx import onnx_frontend
+
+__all__ = ["VERSION", "Expr", "constant", "onnx_frontend", "quiet", "relax", "te", "tensor", "tirx", "topi", "tvm"]
+
+Expr: TypeAlias = Any
+"""A Relax expression; TVM has no type hints."""
+
+VERSION: str = tvm.__version__
+
+
+def constant(array: npt.NDArray[Any]) -> Expr:
+    """Return a Relax constant that holds a copy of ``array``."""
+    return relax.const(np.ascontiguousarray(array))
+
+
+def tensor(array: npt.NDArray[Any], device: Any = None) -> Any:
+    """Return a TVM tensor on ``device``, default the CPU."""
+    return tvm.runtime.tensor(np.ascontiguousarray(array), device or tvm.cpu())
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what TVM's C++ side writes to stderr, one line a buffer in places, unless something fails inside."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

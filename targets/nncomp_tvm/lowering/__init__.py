@@ -1,0 +1,5 @@
+"""From a graph to a Relax module: TVM's own converters where they are right, and ours where they are not."""
+
+from nncomp_tvm.lowering.importer import Lowered, Refusal, lower, refusals
+
+__all__ = ["Lowered", "Refusal", "lower", "refusals"]

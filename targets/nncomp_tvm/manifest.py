@@ -1,0 +1,47 @@
+"""The manifest beside a library: what its arguments and results are, and what it was built with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from nncomp import __version__
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output: its name in ONNX, element type as numpy calls it, and sizes or symbols.
+
+    ``shape`` is None where not even the rank is known; "" stands for a size without a name.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a caller of the library must know.
+
+    Attributes:
+        inputs, outputs: in the order of the arguments of ``main``, and of its results.
+        device: ``cpu`` or ``cuda``.
+        target: as TVM writes it, options included.
+        tvm: version of TVM that it was built with, and that must load it.
+    """
+
+    inputs: Sequence[Port]
+    outputs: Sequence[Port]
+    device: str
+    target: dict[str, Any]
+    tvm: str
+
+    def to_json(self) -> str:
+        """Return the file's text; the same for the same build."""
+        content = {"schema": SCHEMA, "nncomp": __version__, "entry": "main", **asdict(self)}
+        return json.dumps(content, indent=2) + "\n"

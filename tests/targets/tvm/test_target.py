@@ -1,0 +1,61 @@
+"""Targets ``tvm`` and ``tvm-cpu``: what they refuse beforehand, what they build, and that it runs."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+import nncomp
+from nncomp.errors import UnsupportedError
+from nncomp.infer import infer_types
+from nncomp.runtime import random_feeds, run
+from nncomp.testing import graph
+from nncomp_tvm.target import TvmCpuTarget, TvmTarget
+
+SMALL = "g (float[1,3,8,8] x) => (float[1,4,8,8] y) <float[4,3,1,1] w> { c = Conv (x, w) y = Relu (c) }"
+
+
+def check(text, **options):
+    found = graph(text, opset=18)
+    infer_types(found)
+    return [
+        (one.level, one.node, one.kind, one.reason)
+        for one in TvmCpuTarget.from_options(options).check(found, nncomp.Context())
+    ]
+
+
+def test_a_build_agrees_with_onnx_runtime_and_is_saved_with_its_manifest(tmp_path):
+    model = graph(SMALL, opset=18)
+    artifact = TvmTarget().build(model, nncomp.Context())
+    feeds = random_feeds(model, seed=1)
+    np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+    library, manifest = artifact.save(tmp_path)
+    assert library.read_bytes()[:4] == b"\x7fELF"
+    said = json.loads(manifest.read_text())
+    assert said["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 3, 8, 8]}]
+    assert said["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, 4, 8, 8]}]
+
+
+def test_check_names_what_does_not_lower():
+    assert check("g (float[2,3] x) => (float[2,3] y) { a = Relu (x) y = com.acme.Odd (a) }") == [
+        ("ok", "Relu(a)", "Relu", ""),
+        ("refused", "Odd(y)", "Odd", "TVM has nothing for this operator"),
+    ]
+
+
+def test_what_does_not_lower_is_refused_by_name():
+    model = graph("g (float[2,3] x) => (float[2,3] y) { a = Relu (x) y = com.acme.Odd (a) }", opset=18)
+    with pytest.raises(UnsupportedError) as refusal:
+        TvmCpuTarget().build(model, nncomp.Context())
+    assert refusal.value.message == "TVM cannot take 'Odd(y)' (Odd): TVM has nothing for this operator"
+    assert refusal.value.hint == "`nncomp check` lists every op that does not lower"
+
+
+def test_without_tvm_the_target_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr("nncomp_tvm.target.find_spec", lambda name: None)
+    with pytest.raises(UnsupportedError) as refusal:
+        TvmTarget().require()
+    assert refusal.value.message == "target 'tvm' needs apache-tvm: pip install 'nncomp[tvm]'"
+    assert refusal.value.exit_status == 4
+    assert importlib.util.find_spec("tvm")
