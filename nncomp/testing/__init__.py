@@ -3,5 +3,21 @@
 from nncomp.testing.asserts import assert_same_function, assert_text
 from nncomp.testing.builders import feeds, graph
 from nncomp.testing.laws import LawReport, check_axes
+from nncomp.testing.pass_kit import PassReport, bare, calibrated, check_pass
+from nncomp.testing.specimens import specimens
+from nncomp.testing.violations import PASS_LAWS
 
-__all__ = ["LawReport", "assert_same_function", "assert_text", "check_axes", "feeds", "graph"]
+__all__ = [
+    "PASS_LAWS",
+    "LawReport",
+    "PassReport",
+    "assert_same_function",
+    "assert_text",
+    "bare",
+    "calibrated",
+    "check_axes",
+    "check_pass",
+    "feeds",
+    "graph",
+    "specimens",
+]
