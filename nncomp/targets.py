@@ -197,6 +197,23 @@ class OpCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel of what a target executes.
+
+    Attributes:
+        kind: What the target calls it.
+        outputs: Names of the graph's values that it computes; empty for one that the target put in by itself.
+        integer: Whether it computes in integers; None for one that only moves or converts numbers.
+        latency_us: Of one run, microseconds; None when it was not timed.
+    """
+
+    kind: str
+    outputs: tuple[str, ...]
+    integer: bool | None
+    latency_us: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TextTable:
     """A table for people.
 
@@ -240,6 +257,20 @@ class Artifact(ABC):
     @abstractmethod
     def report(self) -> dict[str, Any]:
         """Return what the target found out while building, JSON-able."""
+
+    def kernels(self, feeds: Feeds, *, graph: Graph | None = None, seconds: float = 0.25) -> tuple[Kernel, ...]:
+        """Return the kernels of one run, each timed; none by default, which says that nobody knows them.
+
+        Args:
+            feeds: What to run on.
+            graph: Another graph to run instead, such as the model that this came from.
+            seconds: Wall time to spend, at the most; 0 runs once, for what is executed and not for how long it takes.
+
+        Raises:
+            UnsupportedError, RuntimeFailure: it cannot be run.
+        """
+        del feeds, graph, seconds
+        return ()
 
     def costs(self) -> Mapping[str, OpCost] | None:
         """Return what each op costs, by its label; None when the target computes no prices, but has to be measured.

@@ -293,7 +293,7 @@ def test_the_json_form_is_strict_json_and_has_all_keys_of_the_schema():
     assert found["schema"] == SCHEMA
     assert list(found) == [
         "schema", "nncomp", "status", "model", "target", "recipe", "gate", "before", "after", "passes", "results",
-        "accuracy", "target_report", "budget", "search", "files", "warnings", "measured",
+        "accuracy", "target_report", "budget", "search", "layers", "files", "warnings", "measured",
     ]  # fmt: skip
     assert found["accuracy"]["sqnr_db"] is None
     assert found["results"] == {"p": {"n": 1.5, "a": [0, 1], "s": [1, 2], "inf": None}}

@@ -14,8 +14,10 @@ from nncomp.cache import Cache
 from nncomp.checkpoint import Checkpoint
 from nncomp.compiler.datasets import data_options
 from nncomp.compiler.evaluation import Reference, evaluate, missed_budget
+from nncomp.compiler.layering import layer_report
 from nncomp.compiler.planning import Prepared
 from nncomp.compiler.search import Search
+from nncomp.compiler.watching import SEEN, ValueWatch, seen_values
 from nncomp.compiler.workbench import Workbench, tunable
 from nncomp.errors import ModelError, UnsupportedError, Where
 from nncomp.gate import Gate
@@ -66,7 +68,7 @@ def make(prepared: Prepared, checkpoint: Checkpoint | None, cache: Cache | None)
         owners={step.name: prepared.registry.owner("pass", step.name) for step in prepared.passes},
         keep_going=request.keep_going,
         apart=request.isolate,
-        instruments=[_PassLog()],
+        instruments=[_PassLog(), ValueWatch(ctx, prepared.feeds)],
         reproducer=Path(f"{request.out.resolve()}.repro") if request.out is not None else None,
         keeper=checkpoint,
     )
@@ -95,6 +97,8 @@ def _searched(prepared: Prepared, made: Made, bench: Workbench, checkpoint: Chec
         made.report = replace(made.report, search=report)
         return prepared, made
     graph, records, ctx = bench.made(step, _gate(prepared))
+    if prepared.feeds:
+        ctx.results[SEEN] = seen_values(bench.base, graph, prepared.feeds[0], ctx, step.name)
     passes = [*prepared.passes]
     passes[bench.number] = step
     tuned = replace(prepared, passes=passes)
@@ -126,6 +130,7 @@ def _judged(
     log.info("comparing with the original")
     accuracy, skipped = evaluate(prepared, artifact, reference)
     latency, not_measured = _measured(prepared, artifact)
+    results = {name: result for name, result in ctx.results.items() if name != SEEN}
     report = Report(
         nncomp=__version__,
         status="done",
@@ -139,7 +144,8 @@ def _judged(
         after=model_facts(graph, prepared.registry.ops, feeds=feeds),
         before_bytes=prepared.input_bytes,
         passes=tuple(records),
-        results=ctx.results,
+        results=results,
+        layers=layer_report(prepared, graph, artifact, results, ctx.results.get(SEEN, {})),
         accuracy=accuracy,
         accuracy_skipped=skipped,
         target_report=artifact.report(),

@@ -23,17 +23,21 @@ The JSON form, schema 1 (numbers that are not finite are null)::
                     [{name, kind, share, costs_us}], trials: [{settings, sqnr_db, cosine, agreement, drop, missed,
                     latency_us, ratio, error, frontier, chosen}]} | null. Where latency is measured, it decides the
                     order of trials, and so what comes out.
+    layers        {against, skipped: {error|kernels|latency: why}, items: [{name, kind, ops, inputs, output, shape,
+                    macs, params, moved_bytes, weight_bits, activation_bits, zeros, kernel, precision, cause, error,
+                    weight, activation}]}, see :mod:`nncomp.report.layers`
     files         [{name, bytes}]
     warnings      [{code, message}]
     measured      the only part that differs from run to run: {cpu_s, peak_memory_bytes, passes: [{cpu_s,
                     check_cpu_s}], latency: {latency_us, baseline_us, ratio, spread, pairs, threads} | null,
-                    latency_skipped: why}
+                    latency_skipped: why, layers: [{latency_us, baseline_us}], other_kernels_us}
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from enum import Enum
@@ -43,6 +47,7 @@ from nncomp.passes import Note
 from nncomp.pipeline import PassRecord
 from nncomp.report.accuracy import Accuracy
 from nncomp.report.facts import ModelFacts
+from nncomp.report.layers import LayerReport
 from nncomp.report.search import SearchReport
 from nncomp.targets import Measurement
 
@@ -103,6 +108,7 @@ class Report:
     budget: Mapping[str, float] = field(default_factory=dict)
     missed: tuple[str, ...] = ()
     search: SearchReport | None = None
+    layers: LayerReport = field(default_factory=LayerReport)
     files: tuple[tuple[str, int], ...] = ()
     warnings: tuple[Warned, ...] = ()
     latency: Measurement | None = None
@@ -132,6 +138,11 @@ class Report:
                 "target_report": self.target_report,
                 "budget": {**self.budget, "missed": self.missed},
                 "search": None if self.search is None else asdict(self.search),
+                "layers": {
+                    "against": self.layers.against,
+                    "skipped": self.layers.skipped,
+                    "items": [asdict(layer) for layer in self.layers.layers],
+                },
                 "files": [{"name": name, "bytes": size} for name, size in self.files],
                 "warnings": [asdict(warning) for warning in self.warnings],
                 "measured": self._measured(),
@@ -140,8 +151,11 @@ class Report:
         return shown
 
     def to_json(self) -> str:
-        """Return the JSON text, keys in the order of the schema."""
-        return json.dumps(self.as_dict(), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+        """Return the JSON text, keys in the order of the schema; a list of numbers stands on one line."""
+        text = json.dumps(self.as_dict(), indent=2, ensure_ascii=True, allow_nan=False)
+        return (
+            _NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
+        )
 
     def _measured(self) -> dict[str, Any]:
         return {
@@ -149,8 +163,13 @@ class Report:
             "passes": [{"cpu_s": record.cpu_s, "check_cpu_s": record.check_cpu_s} for record in self.passes],
             "latency": asdict(self.latency) if self.latency else None,
             "latency_skipped": self.latency_skipped,
+            "layers": [asdict(times) for times in self.layers.times],
+            "other_kernels_us": self.layers.other_us,
         }
 
+
+_NUMBERS: Final = re.compile(r"\[\n[-+.eE0-9,\s]+\]")
+"""Lists of numbers; no text looks like it, for JSON writes the end of a line in a text as two characters."""
 
 _ACCURACY: Final = ("identical", "sqnr_db", "cosine", "agreement", "drop")
 

@@ -11,8 +11,9 @@ from nncomp.bench import compare_latency
 from nncomp.ir import Graph
 from nncomp.onnx_io import save
 from nncomp.runtime import Feeds, Session
-from nncomp.targets import Artifact, Measurement
+from nncomp.targets import Artifact, Kernel, Measurement
 from nncomp_ort.executed import Executed
+from nncomp_ort.profiling import profiled
 
 
 @dataclass
@@ -48,6 +49,10 @@ class OrtArtifact(Artifact):
     def report(self) -> dict[str, Any]:
         """Return kernels, INT8 coverage and float islands."""
         return self.executed.as_dict()
+
+    def kernels(self, feeds: Feeds, *, graph: Graph | None = None, seconds: float = 0.25) -> tuple[Kernel, ...]:
+        """Return what ONNX Runtime's own profiler sees of a graph that it may rewrite as it likes."""
+        return profiled(self.graph if graph is None else graph, feeds, seconds=seconds, threads=self.threads)
 
     @cached_property
     def _session(self) -> Session:

@@ -133,7 +133,7 @@ def read_executed(model: ModelProto, causes: Mapping[str, str], kinds: Mapping[s
     islands = []
     others: Counter[str] = Counter()
     integer = 0
-    not_float = _values_that_are_not_float(model.graph)
+    not_float = values_that_are_not_float(model.graph)
     for node in nodes:
         if node.op_type in INTEGER_COMPUTE:
             integer += 1
@@ -145,7 +145,7 @@ def read_executed(model: ModelProto, causes: Mapping[str, str], kinds: Mapping[s
     return Executed(dict(counts.most_common()), integer, tuple(islands), dict((+others).most_common()))
 
 
-def _values_that_are_not_float(graph: GraphProto) -> set[str]:
+def values_that_are_not_float(graph: GraphProto) -> set[str]:
     """Follow integers (and shapes) through the ops that keep their element type, from where they arise."""
     floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
     typed = {item.name: item.type.tensor_type.elem_type for item in (*graph.input, *graph.value_info)}

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nncomp.ir import Graph
 from nncomp.onnx_io import save
 from nncomp.ops import OpTable
 from nncomp.report import with_shapes
 from nncomp.runtime import Feeds, Session
-from nncomp.targets import Artifact, Measurement, OpCost, TextTable
+from nncomp.targets import Artifact, Kernel, Measurement, OpCost, TextTable
 from nncomp_sparse.hardware import Hardware
 from nncomp_sparse.price import Price, price_layers
 from nncomp_sparse.report import price_report
 from nncomp_sparse.search import Objective
 from nncomp_sparse.tables import price_tables
 from nncomp_sparse.workload import Workload, read_workload
+
+_INTEGER_BITS: Final = 16
+"""Machines of the cost model multiply integers up to this width."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,19 @@ class PricedArtifact(Artifact):
         """Compare prices; nothing is timed."""
         assert isinstance(baseline, PricedArtifact)
         return _priced(self.price.latency_us, baseline.price.latency_us)
+
+    def kernels(self, feeds: Feeds, *, graph: Graph | None = None, seconds: float = 0.25) -> tuple[Kernel, ...]:
+        """Return the priced layers with their prices; of another graph none, which would have to be priced first."""
+        del feeds, seconds
+        if graph is not None:
+            return ()
+        outputs = {op.label: op.output.name for op in self.graph.ops() if op.outputs}
+        found = []
+        for layer, price in zip(self.work.layers, self.price.layers, strict=True):
+            computed = (outputs[layer.op],) if layer.op in outputs else ()
+            integer = all(bits <= _INTEGER_BITS for bits, _ in (price.bits["weight"], price.bits["input"]))
+            found.append(Kernel(layer.kind, computed, integer, price.cycles / self.pricing.machine.clock_mhz))
+        return tuple(found)
 
     def report(self) -> dict[str, Any]:
         """Return the price; see :func:`nncomp_sparse.report.price_report`."""
