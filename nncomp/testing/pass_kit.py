@@ -20,8 +20,8 @@ from nncomp.text import model_digest
 BATCHES: Final = (2, 3)
 """Sizes of open dimensions that outputs are compared at."""
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_UNKNOWN: Final = "no_such_option"
+NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+UNKNOWN: Final = "no_such_option"
 _WRONG: Final = (object(), {"no": {"such": "thing"}}, "no such thing", -(2**70), ["no such thing", {}], None)
 
 
@@ -114,7 +114,7 @@ def _hold(step: Pass, label: str, graph: Graph, context: MakeContext, report: Pa
         report.refused[label] = trial.refused
         return
     after = trial.after
-    result = compared([step], graph, after, _samples(graph))
+    result = compared([step], graph, after, samples(graph))
     for breach in broken_by([step], graph, after, result, settles=settles, context=context):
         raise _told(step, breach, label=label, given=graph)
     threaded = made([step], graph, lambda one: _with_threads(context(one)))
@@ -163,7 +163,7 @@ def _hold_elsewhere(step: Pass, graphs: Mapping[str, Graph], context: MakeContex
 def _declarations(step: Pass) -> Iterator[Breach]:
     """Yield the laws that are broken before anything runs."""
     kind = type(step)
-    if not _NAME.fullmatch(getattr(kind, "name", "")):
+    if not NAME.fullmatch(getattr(kind, "name", "")):
         yield Breach("declared", f"the name is {getattr(kind, 'name', '')!r}")
     elif not isinstance(getattr(kind, "effect", None), Effect):
         yield Breach("declared", "there is no effect")
@@ -196,7 +196,7 @@ def _round_trips(step: Pass) -> Iterator[Breach]:
 
 def _refusals(kind: type[Pass]) -> Iterator[Breach]:
     """Try an option that there is not, and each option with values that hardly any takes."""
-    yield from _refusal(kind, _UNKNOWN, 1, must=True)
+    yield from _refusal(kind, UNKNOWN, 1, must=True)
     for key in kind.model_fields:
         for number, value in enumerate(_WRONG):
             yield from _refusal(kind, key, value, must=not number)
@@ -216,14 +216,14 @@ def _refusal(kind: type[Pass], key: str, value: Any, *, must: bool) -> Iterator[
             yield Breach("refusals", f"{given} is taken without a word")
 
 
-def _samples(graph: Graph) -> Sequence[Feeds]:
-    """Return inputs at two sizes of the open dimensions, where there are some; none where they cannot be made up."""
+def samples(graph: Graph, sizes: Sequence[int] = BATCHES) -> Sequence[Feeds]:
+    """Return inputs, one for each size of the open dimensions; none where they cannot be made up."""
     try:
-        found = [builders.feeds(graph, batch=batch) for batch in BATCHES]
+        found = [builders.feeds(graph, batch=size) for size in sizes]
     except NncompError:
         return []
     shapes = [{name: array.shape for name, array in one.items()} for one in found]
-    return found if shapes[0] != shapes[1] else found[:1]
+    return found if any(one != shapes[0] for one in shapes) else found[:1]
 
 
 def _with_threads(ctx: Context) -> Context:

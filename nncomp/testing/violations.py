@@ -40,7 +40,8 @@ TARGET_LAWS: Final[Mapping[str, str]] = MappingProxyType(
         "missing": "a target that lacks its library says which command installs it, and refuses to build (NNC-T001)",
         "errors": "what goes wrong is told by an NncompError with a code of nncomp.errors.CODES that fits; any other "
         "exception is a bug",
-        "findings": "check() gives findings of level ok, float or refused, each with a reason, about ops of the graph",
+        "findings": "check() gives findings of level ok, float or refused, the latter two with a reason, about ops of "
+        "the graph",
         "agreement": "build() refuses what check() refuses, and nothing else",
         "given": "the graph that the target got stays as it was, with its constants",
         "outputs": "the artifact gives the outputs of the graph, by name, to the tolerance that was asked for, "
@@ -50,7 +51,7 @@ TARGET_LAWS: Final[Mapping[str, str]] = MappingProxyType(
         "the main file first",
         "measure": "measure() compares with a baseline: positive finite numbers, the ratio that of the latencies or "
         "between the ends of its spread",
-        "report": "report() is JSON, tables() have as many cells a row as columns, energies() are numbers by name",
+        "report": "report() is JSON, tables() have as many cells a row as columns, costs() are finite and not negative",
         "builds": "the target builds at least one graph",
     }
 )

@@ -20,6 +20,7 @@ from nncomp_sparse.hardware.schema import plain_error
 from nncomp_sparse.workload import read_workload, watched
 
 DEFAULT_HARDWARE: Final = "eyeriss"
+_NOTHING: Final = "there is nothing to price: no op multiplies and accumulates with known sizes"
 _CLIPPING: Final = frozenset({"Relu", "Clip"})
 
 
@@ -84,6 +85,8 @@ class SparseTarget(Target):
         for op in work.unpriced:
             level = "ok" if op.macs == 0 else "float"
             found.append(Finding(level, op.node, op.kind, f"not priced: {op.reason}"))
+        if not work.layers:
+            found.append(Finding("refused", "", "", _NOTHING))
         return found
 
     def build(self, graph: Graph, ctx: Context) -> Artifact:
@@ -97,7 +100,7 @@ class SparseTarget(Target):
         zeros, why = self._zeros(kept, ctx)
         work = read_workload(_sized(kept, ctx), ctx.ops, zeros)
         if not work.layers:
-            raise UnsupportedError("there is nothing to price: no op multiplies and accumulates with known sizes")
+            raise UnsupportedError(_NOTHING)
         return PricedArtifact(kept, pricing, work, compare=self.options.compare, no_zeros=why, threads=ctx.threads)
 
     def _zeros(self, graph: Graph, ctx: Context) -> tuple[Mapping[str, Zeros], str]:

@@ -76,7 +76,7 @@ def read_workload(graph: Graph, ops: OpTable, zeros: Mapping[str, Zeros]) -> Wor
     for part, op in graph.walk():
         cost = ops.cost(op, part)
         nests = ops.nests(op, part.opsets) if part is graph else None
-        if nests:
+        if nests and (cost is None or cost.macs):  # an empty axis leaves nothing to multiply
             layers += _layers(graph, ops, op, nests, zeros)
             continue
         known = cost is not None and cost.macs == 0

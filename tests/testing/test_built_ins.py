@@ -4,7 +4,7 @@ import pytest
 
 from nncomp.passes import Context, Effect
 from nncomp.plugins import Registry
-from nncomp.testing import calibrated, check_pass, graph, specimens
+from nncomp.testing import calibrated, check_pass, check_target, graph, specimens
 from nncomp.testing.elsewhere import digests_elsewhere, digests_here
 
 BUILT_IN = ("cleanup", "fusion", "lowrank", "prune", "quant")
@@ -52,3 +52,10 @@ def test_all_passes_give_the_same_bytes_in_another_process():
     steps = [kind(**OPTIONS.get(name, {})) for name, kind in PASSES.items()]
     graphs = list(specimens().values())[:4]
     assert digests_elsewhere(steps, graphs, calibrated, 1) == [digests_here(one, graphs, calibrated) for one in steps]
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("ort", (2, 3)), ("sparse", (2, 3)), ("tvm-cpu", (1,))])
+def test_a_target_keeps_the_laws(name, sizes):
+    target = REGISTRY.target(name)
+    report = check_target(target, sizes=sizes)
+    assert bool(report.built) != bool(target.missing())
