@@ -1,5 +1,7 @@
 """The smaller commands: inspect, print, diff, check, bench, and the lists."""
 
+import re
+
 import pytest
 
 from nncomp.onnx_io import load, save, to_bytes
