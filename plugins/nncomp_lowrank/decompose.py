@@ -18,13 +18,13 @@ from nncomp_lowrank.forms import Form
 from nncomp_lowrank.layers import Layer, find_layers
 from nncomp_lowrank.noise import plan_by_noise
 from nncomp_lowrank.options import Option, options_of
-from nncomp_lowrank.planning import Plan, plan_counted, plan_timed
+from nncomp_lowrank.planning import Plan, plan_counted, plan_metered
 from nncomp_lowrank.pricing import Pricer
 from nncomp_lowrank.results import layer_facts, summary
 from nncomp_lowrank.rewriting import FitSettings, Rewriter, can_be_walked
 from nncomp_lowrank.statistics import input_moments, input_shapes, model_error, sensitivities
 from nncomp_lowrank.svd import Array
-from nncomp_lowrank.timing import Stopwatch
+from nncomp_lowrank.timing import EnergyMeter, Meter, Stopwatch, no_energies
 
 
 class Decompose(Pass):
@@ -51,6 +51,9 @@ class Decompose(Pass):
     latency: float | None = option(
         None, help="share of the model's latency on the target to keep, by the times of its layers", gt=0, lt=1
     )
+    energy: float | None = option(
+        None, help="share of the model's energy to keep, on a target that prices it, by that of its layers", gt=0, lt=1
+    )
     forms: tuple[str, ...] = option(tuple(FORMS), help="forms to choose from")
     align: int = option(0, help="ranks are multiples of this; 0: of what the target's kernels like", ge=0)
     only_faster: bool = option(
@@ -72,7 +75,7 @@ class Decompose(Pass):
         Raises:
             RecipeError: two budgets, or an unknown form.
             UnsupportedError: no layer can be decomposed, or not so far as the budget asks (NNC-M052); a latency
-                cannot be measured (NNC-T002).
+                cannot be measured, or energies are not known (NNC-T002).
         """
         forms = self._forms()
         skipped = select(graph, self.skip, option="decompose.skip") if self.skip else set()
@@ -121,18 +124,17 @@ class Decompose(Pass):
         pricer = Pricer(ctx.ops, input_shapes(graph, layers, feeds))
         step = self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
         cost = "params" if self.params is not None else "macs"
+        meter = self._meter(pricer, ctx)
+        budget = meter.network(graph) if self._metered and meter is not None else 0.0
         offered = {}
         for number, layer in enumerate(layers):
             offered[layer] = options_of(layer, forms, grams[layer], pricer, step=step, cost=cost)
             ctx.progress.step("ranks", number + 1, len(layers))
-        stopwatch = Stopwatch(ctx.probe, pricer, ctx) if ctx.probe is not None else None
         minds = self._sensitivities(graph, offered, grams, ctx)
-        if self.latency is not None:
-            if stopwatch is None:
-                raise UnsupportedError("decompose.latency: nothing here can be timed", code="NNC-T002")
-            whole = stopwatch.network(graph)
-            return plan_timed(offered, minds, stopwatch, share=self.latency, network_us=whole), minds
-        timed = stopwatch if self.only_faster else None
+        if self._metered:
+            assert meter is not None
+            return plan_metered(offered, minds, meter, share=self._metered, network=budget), minds
+        timed = meter if self.only_faster else None
         if self.macs is None and self.params is None:
             plan = plan_by_noise(offered, timed)
         else:
@@ -140,8 +142,22 @@ class Decompose(Pass):
             fixed = sum(getattr(one, cost) for op in unfit if (one := ctx.ops.cost(op, graph)) is not None)
             plan = plan_counted(offered, minds, pricer, cost=cost, share=share, fixed=fixed, stopwatch=timed)
         if timed is not None:
-            plan.network_us = timed.network(graph)
+            plan.network = timed.network(graph)
         return plan, minds
+
+    def _meter(self, pricer: Pricer, ctx: Context) -> Meter | None:
+        if ctx.probe is not None:
+            return (EnergyMeter if self.energy is not None else Stopwatch)(ctx.probe, pricer, ctx)
+        if self.energy is not None:
+            raise no_energies()
+        if self.latency is not None:
+            raise UnsupportedError("decompose.latency: nothing here can be timed", code="NNC-T002")
+        return None
+
+    @property
+    def _metered(self) -> float | None:
+        """The share of what has to be measured or priced, None where something is counted."""
+        return self.latency if self.latency is not None else self.energy
 
     def _end_to_end(self, before: Graph, after: Graph, ctx: Context) -> float | None:
         """Return the relative squared error of the model's outputs on a few samples, None without data."""
@@ -150,7 +166,7 @@ class Decompose(Pass):
         return model_error(before, after, islice(iter(ctx.data), self.sensitivity or 16))
 
     def _forms(self) -> list[Form]:
-        budgets = [name for name in ("macs", "params", "latency") if getattr(self, name) is not None]
+        budgets = [name for name in ("macs", "params", "latency", "energy") if getattr(self, name) is not None]
         if len(budgets) > 1:
             raise RecipeError(f"decompose: {' and '.join(budgets)} are two budgets, give one", code="NNC-R012")
         unknown = [name for name in self.forms if name not in FORMS]

@@ -11,28 +11,28 @@ from nncomp_lowrank.evbmf import evbmf_rank
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.options import Option
 from nncomp_lowrank.planning import Plan
-from nncomp_lowrank.timing import Stopwatch
+from nncomp_lowrank.timing import Meter
 
 
-def plan_by_noise(options: Mapping[Layer, Sequence[Option]], stopwatch: Stopwatch | None) -> Plan:
+def plan_by_noise(options: Mapping[Layer, Sequence[Option]], stopwatch: Meter | None) -> Plan:
     """Choose, for each layer, Tucker-2 or else an SVD of the smallest ranks that EVBMF does not take for noise.
 
     (Kim et al., "Compression of deep convolutional neural networks for fast and low power mobile applications", ICLR
     2016.) Of several groups the largest rank counts.
     """
-    plan = Plan()
+    plan = Plan(meter=stopwatch)
     for layer, found in options.items():
         option = _option(layer, found)
         if option is None:
             plan.left[layer] = "no rank below what stands out of noise makes it cheaper"
             continue
-        timing = stopwatch.time(layer, option) if stopwatch is not None else None
-        if timing is not None and not timing.faster:
-            plan.left[layer] = f"measured no faster: {timing.dense_us:.0f} us as it is, {timing.form_us:.0f} us after"
+        spent = stopwatch.spent(layer, option) if stopwatch is not None else None
+        if stopwatch is not None and spent is not None and not spent.better:
+            plan.left[layer] = stopwatch.no_better(spent, option)
             continue
         plan.chosen[layer] = option
-        if timing is not None:
-            plan.timings[layer] = timing
+        if spent is not None:
+            plan.spent[layer] = spent
     return plan
 
 

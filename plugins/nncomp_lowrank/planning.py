@@ -11,10 +11,10 @@ from nncomp_lowrank.allocate import Offer, allocate
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.options import Option
 from nncomp_lowrank.pricing import Pricer
-from nncomp_lowrank.timing import Stopwatch, Timing
+from nncomp_lowrank.timing import Meter, Spent
 
 TIMED: Final = 8
-"""Options of a layer that are timed for a budget of latency, at most: those on the way of its error against MACs."""
+"""Options of a layer that a meter looks at, at most: those on the way of its error against MACs."""
 
 
 @dataclass
@@ -23,25 +23,27 @@ class Plan:
 
     Attributes:
         chosen: Option by layer.
-        timings: Of the layers chosen, if they were timed.
+        spent: By the layers chosen, if a meter looked at them.
         left: Why a layer stays as it is.
         reached: Share of the budget's cost that is left.
-        network_us: Latency of the whole model before, if it was timed.
+        meter: Which looked.
+        network: What the whole model spent before, in its unit.
     """
 
     chosen: dict[Layer, Option] = field(default_factory=dict)
-    timings: dict[Layer, Timing] = field(default_factory=dict)
+    spent: dict[Layer, Spent] = field(default_factory=dict)
     left: dict[Layer, str] = field(default_factory=dict)
     reached: float = 1.0
-    network_us: float | None = None
+    meter: Meter | None = None
+    network: float | None = None
 
     @property
     def promised(self) -> float | None:
-        """How many times as fast the model should become by the times of its layers, None when it was not timed."""
-        if self.network_us is None:
+        """How many times as fast, or as lean, the model should become by its layers, None when no meter looked."""
+        if self.network is None:
             return None
-        saved = sum(one.dense_us - one.form_us for one in self.timings.values())
-        return self.network_us / max(self.network_us - saved, 1e-9)
+        saved = sum(one.dense - one.form for one in self.spent.values())
+        return self.network / max(self.network - saved, 1e-9)
 
 
 def plan_counted(
@@ -52,7 +54,7 @@ def plan_counted(
     cost: str,
     share: float,
     fixed: float,
-    stopwatch: Stopwatch | None,
+    stopwatch: Meter | None,
 ) -> Plan:
     """Meet a budget of MACs or parameters; a choice that turns out not to be faster is taken back, and others made.
 
@@ -82,80 +84,76 @@ def plan_counted(
         chosen = {
             layer: found[index - 1] for (layer, found), index in zip(open_to.items(), taken, strict=True) if index
         }
-        timings = {layer: stopwatch.time(layer, one) for layer, one in chosen.items()} if stopwatch else {}
-        slow = {layer: timing for layer, timing in timings.items() if not timing.faster}
+        spent = {layer: stopwatch.spent(layer, one) for layer, one in chosen.items()} if stopwatch else {}
+        slow = {layer: one for layer, one in spent.items() if not one.better}
         if not slow:
             break
-        for layer, timing in slow.items():
+        for layer, one in slow.items():
+            assert stopwatch is not None
+            left[layer] = stopwatch.no_better(one, chosen[layer])
             open_to[layer].remove(chosen[layer])
-            left[layer] = (
-                f"measured no faster: {timing.dense_us:.0f} us as it is, {timing.form_us:.0f} us as "
-                f"{chosen[layer].form.name} of rank {_ranks(chosen[layer])}"
-            )
     reached = (fixed + sum(offers[k][index].cost for k, index in enumerate(taken))) / max(total, 1e-300)
     if reached > share + 1e-9:
         raise _out_of_reach(cost, share, reached, left)
     for layer in options:
         if layer not in chosen:
             left.setdefault(layer, "others save as much with less error")
-    return Plan(chosen, timings, {layer: why for layer, why in left.items() if layer not in chosen}, reached)
+    return Plan(chosen, spent, {layer: why for layer, why in left.items() if layer not in chosen}, reached, stopwatch)
 
 
-def plan_timed(
+def plan_metered(
     options: Mapping[Layer, Sequence[Option]],
     minds: Mapping[Layer, float],
-    stopwatch: Stopwatch,
+    meter: Meter,
     *,
     share: float,
-    network_us: float,
+    network: float,
 ) -> Plan:
-    """Meet a budget of latency with measured layers.
+    """Meet a budget of latency or energy with layers that a meter has looked at.
 
     Args:
         options: Of each layer.
         minds: Weight of each layer's error.
-        stopwatch: Times layers.
-        share: Of the network's latency, to keep.
-        network_us: That latency.
+        meter: Knows what layers spend.
+        share: Of what the network spends, to keep.
+        network: That, in the meter's unit.
 
     Raises:
         UnsupportedError: the budget cannot be met (NNC-M052).
     """
     left: dict[Layer, str] = {}
-    timed: dict[Layer, list[tuple[Option, Timing]]] = {}
+    paying: dict[Layer, list[tuple[Option, Spent]]] = {}
     fronts = {layer: frontier(found) for layer, found in options.items()}
     for layer, one in [(layer, one) for layer, found in fronts.items() for one in found]:
-        stopwatch.measure(layer, one)
+        meter.measure(layer, one)
     for layer, found in fronts.items():
-        pairs = [(one, stopwatch.time(layer, one)) for one in found]
-        timed[layer] = [(one, timing) for one, timing in pairs if timing.faster]
+        pairs = [(one, meter.spent(layer, one)) for one in found]
+        paying[layer] = [(one, spent) for one, spent in pairs if spent.better]
         if not found:
             left[layer] = "no rank makes it cheaper"
-        elif not timed[layer]:
-            one, timing = min(pairs, key=lambda pair: pair[1].form_us / pair[1].dense_us)
-            left[layer] = (
-                f"measured no faster: {timing.dense_us:.0f} us as it is, {timing.form_us:.0f} us at best, as "
-                f"{one.form.name} of rank {_ranks(one)}"
-            )
+        elif not paying[layer]:
+            one, spent = min(pairs, key=lambda pair: pair[1].form / pair[1].dense)
+            left[layer] = meter.no_better(spent, one)
     offers = [
-        [Offer(0.0, 0.0), *(Offer(timing.form_us - timing.dense_us, minds[layer] * one.error) for one, timing in pairs)]
-        for layer, pairs in timed.items()
+        [Offer(0.0, 0.0), *(Offer(spent.form - spent.dense, minds[layer] * one.error) for one, spent in pairs)]
+        for layer, pairs in paying.items()
     ]
-    taken = allocate(offers, -(1 - share) * network_us)
+    taken = allocate(offers, -(1 - share) * network)
     saved = sum(offers[k][index].cost for k, index in enumerate(taken))
-    reached = 1 + saved / network_us
+    reached = 1 + saved / network
     if reached > share + 1e-9:
-        raise _out_of_reach("latency", share, reached, left)
-    picked = {layer: pairs[index - 1] for (layer, pairs), index in zip(timed.items(), taken, strict=True) if index}
+        raise _out_of_reach(meter.budget, share, reached, left)
+    picked = {layer: pairs[index - 1] for (layer, pairs), index in zip(paying.items(), taken, strict=True) if index}
     for layer in options:
         if layer not in picked:
             left.setdefault(layer, "others save as much with less error")
     return Plan(
         {layer: one for layer, (one, _) in picked.items()},
-        {layer: timing for layer, (_, timing) in picked.items()},
+        {layer: spent for layer, (_, spent) in picked.items()},
         {layer: why for layer, why in left.items() if layer not in picked},
         reached,
-        network_us,
+        meter,
+        network,
     )
 
 
@@ -172,10 +170,6 @@ def frontier(options: Sequence[Option]) -> list[Option]:
                 best = one.error
     step = -(-len(found) // TIMED) if found else 1
     return found[::step]
-
-
-def _ranks(option: Option) -> str:
-    return "x".join(map(str, option.ranks))
 
 
 def _out_of_reach(cost: str, share: float, reached: float, left: Mapping[Layer, str]) -> UnsupportedError:

@@ -21,9 +21,9 @@ def layer_facts(layer: Layer, option: Option, plan: Plan, gram: Array) -> dict[s
         "params": option.price.params,
         "spectrum": spectrum(layer, gram),
     }
-    timing = plan.timings.get(layer)
-    if timing is not None:
-        facts["latency_us"] = [round(timing.dense_us, 1), round(timing.form_us, 1)]
+    spent = plan.spent.get(layer)
+    if spent is not None and plan.meter is not None:
+        facts[f"{plan.meter.budget}_{plan.meter.unit.lower()}"] = [round(spent.dense, 1), round(spent.form, 1)]
     return facts
 
 
@@ -43,6 +43,7 @@ def summary(
         unfit: Why other ops are no layers.
         end_to_end: Relative squared error of the model's outputs.
     """
+    by_energy = plan.meter is not None and plan.meter.budget == "energy"
     return {
         "reached": plan.reached,
         "layers": {
@@ -52,5 +53,6 @@ def summary(
         "left": {layer.name: why for layer, why in plan.left.items()} | {op.label: why for op, why in unfit.items()},
         "error_expected": sum(error * minds for error, minds in errors.values()),
         "error_end_to_end": end_to_end,
-        "promised_speedup": plan.promised,
+        "promised_speedup": None if by_energy else plan.promised,
+        "promised_energy_ratio": plan.promised if by_energy else None,
     }

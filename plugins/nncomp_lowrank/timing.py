@@ -1,45 +1,57 @@
-"""How long a layer takes on the target, as it is and in a form; equal layers are timed once."""
+"""What a layer spends on the target, as it is and in a form, in time or in energy; equal layers are looked at once."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
 from nncomp.passes import Context, Probe
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.options import Option
 from nncomp_lowrank.pricing import Pricer
 
-FASTER = 1.03
-"""A form must be that many times as fast as the layer: less is within the noise."""
-
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Microseconds of a layer, all its sites together, and of one form of it, measured in turn."""
+class Spent:
+    """What a layer, all its sites together, spends, and one form of it beside it.
 
-    dense_us: float
-    form_us: float
+    Attributes:
+        dense, form: In the meter's unit.
+        better: The form is worth it.
+    """
 
-    @property
-    def faster(self) -> bool:
-        """True when the form is worth it."""
-        return self.dense_us > FASTER * self.form_us
+    dense: float
+    form: float
+    better: bool
 
 
 @dataclass
-class Stopwatch:
-    """Times layers alone, after the passes that are still to come.
+class Meter(ABC):
+    """Looks at layers alone, after the passes that are still to come.
 
     What both sides pay around a layer (a call, a change of layout) cancels in their difference; so savings are
-    differences of microseconds, not ratios. On a busy machine microseconds of different moments do not compare, while
-    ratios of neighbouring runs do: the time of a layer is the least of all its measurements, and its forms' follow.
+    differences, not ratios. On a busy machine microseconds of different moments do not compare, while ratios of
+    neighbouring runs do: the cost of a layer is the least of all that were seen, and its forms' follow.
+
+    Class attributes:
+        budget: Option that is spent by it.
+        unit: Of costs.
+        worse: What is told of a form that does not pay.
+        margin: A form must be that many times as good as the layer.
 
     Attributes:
         probe: Of the target.
         pricer: Makes graphs of one layer.
-        ctx: Knows what passes follow.
+        ctx: Knows what passes follow, and the data.
     """
+
+    budget: ClassVar[str]
+    unit: ClassVar[str]
+    worse: ClassVar[str]
+    margin: ClassVar[float]
 
     probe: Probe
     pricer: Pricer
@@ -47,27 +59,94 @@ class Stopwatch:
     _dense: dict[object, float] = field(default_factory=dict)
     _ratios: dict[object, float] = field(default_factory=dict)
 
+    @abstractmethod
+    def compared(self, form: Graph, dense: Graph) -> tuple[float, float]:
+        """Return the cost of ``dense``, and how many times that of ``form`` it is."""
+
+    @abstractmethod
+    def network(self, graph: Graph) -> float:
+        """Return the cost of a whole model after the passes still to come."""
+
     def measure(self, layer: Layer, option: Option) -> None:
-        """Measure a form once."""
+        """Look at a form once."""
         for _, site in layer.sites:
             place = self.pricer.key(layer, site)
             key = (place, option.form.name, option.ranks)
             if key not in self._ratios:
                 dense = self.pricer.alone(layer, site, None, ())
                 form = self.pricer.alone(layer, site, option.form, option.ranks)
-                found = self.probe.compare(form, dense, then=self.ctx.following, seconds=0.02)
-                self._ratios[key] = found.ratio
-                self._dense[place] = min(found.baseline_us, self._dense.get(place, float("inf")))
+                cost, self._ratios[key] = self.compared(form, dense)
+                self._dense[place] = min(cost, self._dense.get(place, float("inf")))
 
-    def time(self, layer: Layer, option: Option) -> Timing:
-        """Return the timing of a form; of those that are compared, all should have been measured before."""
+    def spent(self, layer: Layer, option: Option) -> Spent:
+        """Return the cost of a form; of those that are compared, all should have been measured before."""
         self.measure(layer, option)
         places = [self.pricer.key(layer, site) for _, site in layer.sites]
         dense = [self._dense[place] for place in places]
         ratios = [self._ratios[place, option.form.name, option.ranks] for place in places]
-        return Timing(sum(dense), sum(us / ratio for us, ratio in zip(dense, ratios, strict=True)))
+        before, after = sum(dense), sum(cost / ratio for cost, ratio in zip(dense, ratios, strict=True))
+        return Spent(before, after, better=before > self.margin * after)
+
+    def no_better(self, spent: Spent, option: Option) -> str:
+        """Return why a form is not taken."""
+        ranks = "x".join(map(str, option.ranks))
+        return (
+            f"{self.worse}: {spent.dense:.0f} {self.unit} as it is, {spent.form:.0f} {self.unit} as "
+            f"{option.form.name} of rank {ranks}"
+        )
+
+
+class Stopwatch(Meter):
+    """Time, measured; less than 3 % is within the noise."""
+
+    budget: ClassVar[str] = "latency"
+    unit: ClassVar[str] = "us"
+    worse: ClassVar[str] = "measured no faster"
+    margin: ClassVar[float] = 1.03
+
+    def compared(self, form: Graph, dense: Graph) -> tuple[float, float]:
+        """Return microseconds of ``dense``, and the ratio of both, measured in turn."""
+        found = self.probe.compare(form, dense, then=self.ctx.following, seconds=0.02)
+        return found.baseline_us, found.ratio
 
     def network(self, graph: Graph) -> float:
-        """Return the latency of a whole model after the passes still to come, in microseconds."""
-        found = [self.probe.compare(graph, graph, then=self.ctx.following, seconds=0.02) for _ in range(2)]
+        """Return microseconds."""
+        found = [
+            self.probe.compare(graph, graph, then=self.ctx.following, data=self.ctx.data, seconds=0.02)
+            for _ in range(2)
+        ]
         return min(min(one.latency_us, one.baseline_us) for one in found)
+
+
+class EnergyMeter(Meter):
+    """Energy, as a target that computes prices knows it."""
+
+    budget: ClassVar[str] = "energy"
+    unit: ClassVar[str] = "nJ"
+    worse: ClassVar[str] = "priced no cheaper"
+    margin: ClassVar[float] = 1.0
+
+    def compared(self, form: Graph, dense: Graph) -> tuple[float, float]:
+        """Return nanojoules of ``dense``, and the ratio of both."""
+        before, after = (
+            sum(cost.energy_pj for cost in (self.probe.costs(one, then=self.ctx.following) or {}).values()) / 1e3
+            for one in (dense, form)
+        )
+        return before, before / after if after else 1.0
+
+    def network(self, graph: Graph) -> float:
+        """Return nanojoules.
+
+        Raises:
+            UnsupportedError: the target knows no energies (NNC-T002).
+        """
+        found = self.probe.costs(graph, then=self.ctx.following, data=self.ctx.data)
+        if found is None:
+            raise no_energies()
+        return sum(cost.energy_pj for cost in found.values()) / 1e3
+
+
+def no_energies() -> UnsupportedError:
+    """Return the refusal of a budget of energy on a target that has to be measured."""
+    hint = "compile for a cost model: -t sparse"
+    return UnsupportedError("decompose.energy: the target knows no energies", code="NNC-T002", hint=hint)

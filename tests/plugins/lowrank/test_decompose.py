@@ -9,6 +9,7 @@ from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.passes import Context
 from nncomp.runtime import run
+from nncomp.targets import OpCost
 from nncomp.testing import assert_same_function, graph
 from nncomp_lowrank.decompose import Decompose
 from nncomp_lowrank.layers import find_layers
@@ -106,7 +107,8 @@ def test_layers_fitted_to_what_lies_in_front_of_them_are_better():
 def test_the_report_names_forms_ranks_errors_and_spectra():
     _, _, ctx = decomposed(macs=0.5)
     found = ctx.results["decompose"]
-    assert set(found) == {"reached", "layers", "left", "error_expected", "error_end_to_end", "promised_speedup"}
+    promised = {"promised_speedup", "promised_energy_ratio"}
+    assert set(found) == {"reached", "layers", "left", "error_expected", "error_end_to_end"} | promised
     one = next(iter(found["layers"].values()))
     assert set(one) == {"form", "ranks", "macs", "params", "spectrum", "error", "sensitivity"}
     assert one["spectrum"] == sorted(one["spectrum"], reverse=True)
@@ -157,9 +159,13 @@ def test_without_a_budget_ranks_are_what_stands_out_of_noise():
 class Clock:
     """A probe that takes MACs for microseconds, but for graphs with more than two layers."""
 
-    def compare(self, graph, baseline, *, then=(), seconds=0.1):
+    def compare(self, graph, baseline, *, then=(), data=None, seconds=0.1):
         us = [self._us(one) for one in (graph, baseline)]
         return nncomp.Measurement(us[0], us[1], us[1] / us[0], (1.0, 1.0), pairs=0)
+
+    def costs(self, graph, *, then=(), data=None):
+        """Take parameters for energy."""
+        return {"all": OpCost(0.0, float(cost(graph.clone(), "params")))}
 
     def _us(self, model):
         one = model.clone()
@@ -188,6 +194,19 @@ def test_a_budget_of_latency_is_met_by_the_times_of_layers():
     assert ctx.results["decompose"]["promised_speedup"] > 1.6
 
 
+def test_a_budget_of_energy_is_met_by_the_prices_of_layers():
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    after = before.clone()
+    ctx = Context(data=FeedSource(samples(4), after), probe=Clock())
+    Decompose(energy=0.6, align=4, forms=("svd",)).run(after, ctx)
+    assert cost(after, "params") <= 0.61 * cost(before, "params")
+    found = ctx.results["decompose"]
+    assert found["promised_energy_ratio"] > 1.6
+    assert found["promised_speedup"] is None
+    assert all(before > after for before, after in (one["energy_nj"] for one in found["layers"].values()))
+
+
 def test_what_cannot_be_reached_says_how_far_it_goes():
     with pytest.raises(UnsupportedError) as caught:
         decomposed(macs=0.01)
@@ -213,6 +232,21 @@ def test_a_latency_without_a_probe_is_refused():
     with pytest.raises(UnsupportedError) as caught:
         decomposed(latency=0.5)
     assert caught.value.message == "decompose.latency: nothing here can be timed"
+
+
+def test_energy_is_refused_where_none_is_known():
+    class Measured(Clock):
+        def costs(self, graph, *, then=(), data=None):
+            return None
+
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    for probe in (None, Measured()):
+        with pytest.raises(UnsupportedError) as caught:
+            Decompose(energy=0.5, align=4).run(before, Context(probe=probe))
+        assert caught.value.message == "decompose.energy: the target knows no energies"
+        assert caught.value.hint == "compile for a cost model: -t sparse"
+        assert caught.value.code == "NNC-T002"
 
 
 def test_a_model_without_layers_says_so():
