@@ -83,6 +83,7 @@ class Int8Support:
             leave room for that, or results depend on the CPU.
         kernels: By operator kind (ONNX's own domain).
         float_causes: For kinds without an integer kernel: what to tell the user.
+        narrow_weights: Types narrower than ``weight`` that the kernels take beside it, cheaper than that.
         wide: Activations of 16 bits, for all that has a kernel in ``kernels``; None if it does not take them.
     """
 
@@ -92,6 +93,7 @@ class Int8Support:
     pair_saturation: bool = False
     kernels: Mapping[str, Int8Kernel] = field(default_factory=dict)
     float_causes: Mapping[str, str] = field(default_factory=dict)
+    narrow_weights: frozenset[DataType] = frozenset()
     wide: WideActivations | None = None
 
 

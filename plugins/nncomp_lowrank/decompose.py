@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from nncomp.errors import RecipeError, UnsupportedError
-from nncomp.ir import Graph, Op
+from nncomp.ir import Graph, Op, Value
 from nncomp.passes import Context, Effect, Pass, option, told
 from nncomp.selectors import select
 from nncomp_lowrank.choice import FORMS
@@ -22,7 +22,7 @@ from nncomp_lowrank.planning import Plan, plan_counted, plan_metered
 from nncomp_lowrank.pricing import Pricer
 from nncomp_lowrank.results import layer_facts, summary
 from nncomp_lowrank.rewriting import FitSettings, Rewriter, can_be_walked
-from nncomp_lowrank.statistics import input_moments, input_shapes, model_error, sensitivities
+from nncomp_lowrank.statistics import Floats, input_moments, input_shapes, layer_inputs, model_error, sensitivities
 from nncomp_lowrank.svd import Array
 from nncomp_lowrank.timing import EnergyMeter, Meter, Stopwatch, no_energies
 
@@ -124,7 +124,7 @@ class Decompose(Pass):
         pricer = Pricer(ctx.ops, input_shapes(graph, layers, feeds))
         step = self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
         cost = "params" if self.params is not None else "macs"
-        meter = self._meter(pricer, ctx)
+        meter = self._meter(pricer, ctx, layer_inputs(graph, layers, feeds) if self.energy is not None else {})
         budget = meter.network(graph) if self._metered and meter is not None else 0.0
         offered = {}
         for number, layer in enumerate(layers):
@@ -145,9 +145,11 @@ class Decompose(Pass):
             plan.network = timed.network(graph)
         return plan, minds
 
-    def _meter(self, pricer: Pricer, ctx: Context) -> Meter | None:
+    def _meter(self, pricer: Pricer, ctx: Context, inputs: Mapping[Value, Floats]) -> Meter | None:
         if ctx.probe is not None:
-            return (EnergyMeter if self.energy is not None else Stopwatch)(ctx.probe, pricer, ctx)
+            if self.energy is not None:
+                return EnergyMeter(ctx.probe, pricer, ctx, inputs=inputs)
+            return Stopwatch(ctx.probe, pricer, ctx)
         if self.energy is not None:
             raise no_energies()
         if self.latency is not None:

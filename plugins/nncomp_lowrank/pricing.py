@@ -47,12 +47,12 @@ class Pricer:
 
     def alone(self, layer: Layer, site: Op, form: Form | None, ranks: tuple[int, ...], *, seed: int = 0) -> Graph:
         """Return a graph of one site alone, with random weights."""
-        return layer_alone(layer, site, self._shapes[_data(layer, site)], form, ranks, seed=seed)
+        return layer_alone(layer, site, self._shapes[site_input(layer, site)], form, ranks, seed=seed)
 
     def key(self, layer: Layer, site: Op) -> object:
         """Return what makes two sites cost the same."""
         attrs = tuple(sorted((name, repr(attr.value)) for name, attr in site.attrs.items()))
-        return (site.kind, attrs, layer.groups, layer.shape, self._shapes[_data(layer, site)], len(site.inputs))
+        return (site.kind, attrs, layer.groups, layer.shape, self._shapes[site_input(layer, site)], len(site.inputs))
 
     def _price(self, layer: Layer, form: Form | None, ranks: tuple[int, ...]) -> Price:
         macs = params = 0
@@ -94,7 +94,8 @@ def layer_alone(
     return graph
 
 
-def _data(layer: Layer, site: Op) -> Value:
+def site_input(layer: Layer, site: Op) -> Value:
+    """Return what a site multiplies."""
     value = site.inputs[layer.view.data]
     assert value is not None
     return value

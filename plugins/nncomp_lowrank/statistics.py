@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from nncomp.ir import Graph, Value
 from nncomp.ops import layer_bias
@@ -15,6 +16,8 @@ from nncomp.runtime import Feeds, Session
 from nncomp.statistics import Moments, collect_moments, executor_of
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.svd import Array
+
+Floats = npt.NDArray[np.generic]
 
 RIDGE: Final = 1e-3
 """Share of the mean variance that every direction of the inputs is taken to have, however many rows were seen."""
@@ -84,17 +87,26 @@ def has_biases(layer: Layer) -> bool:
 def input_shapes(graph: Graph, layers: Sequence[Layer], feeds: Feeds | None) -> Mapping[Value, tuple[int, ...]]:
     """Return the shape of what each site multiplies, as ``feeds`` make it; sizes that nobody knows are 1."""
     values = list(dict.fromkeys(value for layer in layers for value in layer.inputs))
-    seen: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
-    unknown = [value.name for value in values if value in graph and not _is_static(value)]
-    if unknown and feeds is not None:
-        seen = dict(feeds) | Session(graph, outputs=unknown).run(feeds)
-    shapes = {}
-    for value in values:
-        if value in graph and value.name in seen:
-            shapes[value] = seen[value.name].shape
-        else:
-            shapes[value] = tuple(dim if isinstance(dim, int) else 1 for dim in value.shape or ())
-    return shapes
+    seen = _seen(graph, [value for value in values if not _is_static(value)], feeds)
+    return {
+        value: seen[value].shape
+        if value in seen
+        else tuple(dim if isinstance(dim, int) else 1 for dim in value.shape or ())
+        for value in values
+    }
+
+
+def layer_inputs(graph: Graph, layers: Sequence[Layer], feeds: Feeds | None) -> Mapping[Value, Floats]:
+    """Return what each site of the model's own graph multiplies on one sample; nothing without one."""
+    return _seen(graph, list(dict.fromkeys(value for layer in layers for value in layer.inputs)), feeds)
+
+
+def _seen(graph: Graph, values: Sequence[Value], feeds: Feeds | None) -> dict[Value, Floats]:
+    here = [value for value in values if value in graph]
+    if not here or feeds is None:
+        return {}
+    found = dict(feeds) | Session(graph, outputs=[value.name for value in here]).run(feeds)
+    return {value: found[value.name] for value in here}
 
 
 def sensitivities(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from nncomp.data import FeedSource
 from nncomp.errors import UnsupportedError
-from nncomp.ir import Graph
+from nncomp.ir import Graph, Op, Value
 from nncomp.passes import Context, Probe
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.options import Option
-from nncomp_lowrank.pricing import Pricer
+from nncomp_lowrank.pricing import Pricer, site_input
+from nncomp_lowrank.statistics import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,12 @@ class Meter(ABC):
     _ratios: dict[object, float] = field(default_factory=dict)
 
     @abstractmethod
-    def compared(self, form: Graph, dense: Graph) -> tuple[float, float]:
-        """Return the cost of ``dense``, and how many times that of ``form`` it is."""
+    def compared(self, form: Graph, dense: Graph, site: Value) -> tuple[float, float]:
+        """Return the cost of ``dense``, and how many times that of ``form`` it is; both read what ``site`` is."""
+
+    def place(self, layer: Layer, site: Op) -> object:
+        """Return what makes two sites cost the same."""
+        return self.pricer.key(layer, site)
 
     @abstractmethod
     def network(self, graph: Graph) -> float:
@@ -70,18 +77,18 @@ class Meter(ABC):
     def measure(self, layer: Layer, option: Option) -> None:
         """Look at a form once."""
         for _, site in layer.sites:
-            place = self.pricer.key(layer, site)
+            place = self.place(layer, site)
             key = (place, option.form.name, option.ranks)
             if key not in self._ratios:
                 dense = self.pricer.alone(layer, site, None, ())
                 form = self.pricer.alone(layer, site, option.form, option.ranks)
-                cost, self._ratios[key] = self.compared(form, dense)
+                cost, self._ratios[key] = self.compared(form, dense, site_input(layer, site))
                 self._dense[place] = min(cost, self._dense.get(place, float("inf")))
 
     def spent(self, layer: Layer, option: Option) -> Spent:
         """Return the cost of a form; of those that are compared, all should have been measured before."""
         self.measure(layer, option)
-        places = [self.pricer.key(layer, site) for _, site in layer.sites]
+        places = [self.place(layer, site) for _, site in layer.sites]
         dense = [self._dense[place] for place in places]
         ratios = [self._ratios[place, option.form.name, option.ranks] for place in places]
         before, after = sum(dense), sum(cost / ratio for cost, ratio in zip(dense, ratios, strict=True))
@@ -104,8 +111,9 @@ class Stopwatch(Meter):
     worse: ClassVar[str] = "measured no faster"
     margin: ClassVar[float] = 1.03
 
-    def compared(self, form: Graph, dense: Graph) -> tuple[float, float]:
+    def compared(self, form: Graph, dense: Graph, site: Value) -> tuple[float, float]:
         """Return microseconds of ``dense``, and the ratio of both, measured in turn."""
+        del site
         found = self.probe.compare(form, dense, then=self.ctx.following, seconds=0.02)
         return found.baseline_us, found.ratio
 
@@ -118,21 +126,34 @@ class Stopwatch(Meter):
         return min(min(one.latency_us, one.baseline_us) for one in found)
 
 
+@dataclass
 class EnergyMeter(Meter):
-    """Energy, as a target that computes prices knows it."""
+    """Energy, as a target that computes prices knows it.
+
+    Attributes:
+        inputs: What layers read in one sample: zeros among it may save energy, and each layer has its own.
+    """
 
     budget: ClassVar[str] = "energy"
     unit: ClassVar[str] = "nJ"
     worse: ClassVar[str] = "priced no cheaper"
     margin: ClassVar[float] = 1.0
 
-    def compared(self, form: Graph, dense: Graph) -> tuple[float, float]:
+    inputs: Mapping[Value, Floats] = field(default_factory=dict)
+
+    def place(self, layer: Layer, site: Op) -> object:
+        """Return what makes two sites cost the same: they read the same."""
+        return self.pricer.key(layer, site), site_input(layer, site)
+
+    def compared(self, form: Graph, dense: Graph, site: Value) -> tuple[float, float]:
         """Return nanojoules of ``dense``, and the ratio of both."""
+        seen = self.inputs.get(site)
+        data = None if seen is None else FeedSource([{dense.inputs[0].name: seen}], dense)
         before, after = (
-            sum(cost.energy_pj for cost in (self.probe.costs(one, then=self.ctx.following) or {}).values()) / 1e3
+            sum(cost.energy_pj for cost in (self.probe.costs(one, then=self.ctx.following, data=data) or {}).values())
             for one in (dense, form)
         )
-        return before, before / after if after else 1.0
+        return before / 1e3, before / after if after else 1.0
 
     def network(self, graph: Graph) -> float:
         """Return nanojoules.

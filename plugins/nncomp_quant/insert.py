@@ -43,7 +43,7 @@ class Inserter:
         self.weights = weights
         self._dequantized: dict[Value, Value] = {}
         self._scalars: dict[Value, tuple[Value, Value]] = {}
-        self._weights: dict[tuple[Value, int | None], tuple[Value, FloatArray]] = {}
+        self._weights: dict[tuple[Value, int | None, int], tuple[Value, FloatArray]] = {}
         self._static = set(plan.static)
 
     def run(self) -> None:
@@ -107,19 +107,23 @@ class Inserter:
         assert array is not None
         require_finite(array, weight.name, op)
         axis = self.weights.axis(op, role)
-        key = (weight, axis)
+        bits = self.weights.bits(op)
+        key = (weight, axis, bits)
         scale = self.weights.scale(op, array, role)
         if bias is not None:
             widened = _room_for_bias(scale, without_weight(array, axis), self.graph.array(bias), input_scale)
             if not np.array_equal(widened, scale):
-                return self._write_weight(weight, array, axis, widened), widened
+                return self._write_weight(weight, array, axis, widened, bits), widened
         if key not in self._weights:
-            self._weights[key] = (self._write_weight(weight, array, axis, scale), scale)
+            self._weights[key] = (self._write_weight(weight, array, axis, scale, bits), scale)
         return self._weights[key]
 
-    def _write_weight(self, weight: Value, array: npt.NDArray[Any], axis: int | None, scale: FloatArray) -> Value:
-        codes, scale = quantize_weight(array, axis, scale=scale)
-        return self._dequantized_constant(weight, codes, scale, np.zeros(scale.shape, np.int8), axis=axis)
+    def _write_weight(
+        self, weight: Value, array: npt.NDArray[Any], axis: int | None, scale: FloatArray, bits: int
+    ) -> Value:
+        codes, scale = quantize_weight(array, axis, bits=bits, scale=scale)
+        dtype = (DataType.INT4 if bits == 4 else DataType.INT8).numpy()
+        return self._dequantized_constant(weight, codes.astype(dtype), scale, np.zeros(scale.shape, dtype), axis=axis)
 
     def _dequantized_constant(
         self,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from nncomp.errors import DataError, NncompWarning, UnsupportedError
+from nncomp.errors import DataError, NncompWarning, RecipeError, UnsupportedError
 from nncomp.infer import infer_types
-from nncomp.ir import Graph, Op, Value
+from nncomp.ir import DataType, Graph, Op, Value
 from nncomp.ops import Role
 from nncomp.opset import convert_opset
 from nncomp.passes import Context, Effect, option, told
@@ -23,6 +24,7 @@ from nncomp_quant.bodies import constants_read, drop_unread, with_bodies
 from nncomp_quant.choices import asked_forms, other_forms, refuse_wide
 from nncomp_quant.dynamic import insert_dynamic
 from nncomp_quant.insert import Inserter, require_finite
+from nncomp_quant.narrow import Budget, choose_narrow, spending
 from nncomp_quant.plan import QuantPlan, plan_quantization
 from nncomp_quant.recurrent import insert_recurrent
 from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range, within, without_weight
@@ -31,7 +33,7 @@ from nncomp_quant.weights import WeightQuantizer
 PER_CHANNEL_OPSET = 13
 """First opset whose DequantizeLinear has an ``axis``."""
 WIDE_OPSET = 21
-"""First opset whose QuantizeLinear gives 16 bits."""
+"""First opset whose QuantizeLinear gives 16 bits, and whose DequantizeLinear takes 4."""
 
 _INTEGER_KINDS = frozenset(
     {
@@ -82,15 +84,35 @@ class Quantize(TunablePass):
     wide: tuple[str, ...] = option(
         (), help="ops whose activations get 16 bits, named as in skip; all others as they are"
     )
+    weight_bits: Literal[4, 8] = option(8, help="bits of weights; 4 where the target takes them")
+    narrow: tuple[str, ...] = option((), help="ops whose weights get 4 bits, named as in skip; all others as they are")
+    latency: float | None = option(
+        None, help="share of the time to keep, on a target that prices it: weights get 4 bits where it pays", gt=0, lt=1
+    )
+    energy: float | None = option(None, help="the same for the energy", gt=0, lt=1)
     static: tuple[str, ...] = option((), help="ops whose activations get scales from calibration, named as in skip")
     dynamic: tuple[str, ...] = option((), help="ops whose activations are quantized at run time, named as in skip")
     embeddings: bool = option(True, help="store embedding tables as INT8, one scale a row")
 
     def objection(self, target: Capabilities | None) -> str:
-        """Refuse activations of 16 bits on targets that do not take them."""
-        asked = self.activation_bits == 16 or self.wide
-        refused = target is not None and target.int8 is not None and target.int8.wide is None
-        return "the target takes no activations of 16 bits" if asked and refused else ""
+        """Refuse activations of 16 bits, and weights of 4, on targets that do not take them."""
+        if target is None or target.int8 is None:
+            return ""
+        if (self.activation_bits == 16 or self.wide) and target.int8.wide is None:
+            return "the target takes no activations of 16 bits"
+        if self._narrows and DataType.INT4 not in target.int8.narrow_weights:
+            return "the target takes no weights of 4 bits"
+        return ""
+
+    @property
+    def _narrows(self) -> bool:
+        return bool(self.weight_bits == 4 or self.narrow or self._budget)
+
+    @property
+    def _budget(self) -> Budget | None:
+        if self.latency is not None:
+            return Budget("latency", self.latency)
+        return None if self.energy is None else Budget("energy", self.energy)
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Quantize ``graph``.
@@ -98,13 +120,16 @@ class Quantize(TunablePass):
         Raises:
             UnsupportedError: already quantized (NNC-M050), nothing to quantize (NNC-M052), a weight that is not finite
                 (NNC-M053), a target without integer kernels, without the kernel that an option asks for or, where 16
-                bits are asked for, these (NNC-T002).
-            RecipeError: an op is to be dynamic, and static or of 16 bits (NNC-R012).
+                or 4 bits are asked for, these, or without prices for a budget (NNC-T002).
+            RecipeError: an op is to be dynamic, and static or of 16 bits, or there are two budgets (NNC-R012).
             DataError: static quantization without data (NNC-D006).
         """
         int8 = _int8_support(ctx)
+        if self.latency is not None and self.energy is not None:
+            raise RecipeError("quantize: latency and energy are two budgets, give one", code="NNC-R012")
         if reason := self.objection(ctx.target):
-            raise UnsupportedError(f"quantize: {reason}", code="NNC-T002", hint="leave out activation_bits and wide")
+            named = "activation_bits and wide" if "activations" in reason else "weight_bits, narrow, latency and energy"
+            raise UnsupportedError(f"quantize: {reason}", code="NNC-T002", hint=f"leave out {named}")
         _refuse_quantized(graph)
         self._lift(graph, ctx)
         plans = self._plans(graph, ctx, int8)
@@ -112,6 +137,8 @@ class Quantize(TunablePass):
             raise _nothing_to_do(plans)
         pair_safe = self.pair_safe and int8.pair_saturation
         weights = WeightQuantizer(self.per_channel and int8.per_channel_weights, pair_safe)
+        if self._narrows:
+            weights = replace(weights, narrow=self._narrow(graph, plans[graph], weights, ctx))
         read = constants_read(graph)
         for part, plan in plans.items():
             _look_at_weights(part, plan, weights, ctx)
@@ -120,6 +147,8 @@ class Quantize(TunablePass):
             for op, reason in plan.left.items():
                 ctx.note("declined", "quantize", node=op.label, reason=reason)
         ctx.results[self.name] = _summary(plans)
+        if self._narrows:
+            ctx.results[self.name]["narrow"] = [op.label for op in plans[graph].static if op in weights.narrow]
         if self.bias_samples:
             correct_biases(graph, plans, params, weights, ctx, samples=self.bias_samples)
         for part, plan in plans.items():
@@ -128,8 +157,24 @@ class Quantize(TunablePass):
             insert_recurrent(part, plan, ctx.scratch, pair_safe=pair_safe)
         drop_unread(read)
 
+    def _narrow(self, graph: Graph, plan: QuantPlan, weights: WeightQuantizer, ctx: Context) -> Set[Op]:
+        """Return the ops whose weights get four bits: those asked for, and those that a budget needs."""
+        weighted = [op for op in plan.static if ctx.ops.quant(op, graph.opsets).weight is not None]
+        if self.weight_bits == 4:
+            return frozenset(weighted)
+        asked = select(graph, self.narrow, option="quantize.narrow") if self.narrow else set()
+        budget = self._budget
+        if budget is None:
+            return frozenset(asked)
+        plain = {"latency": None, "energy": None, "bias_samples": 0}
+        eight = self.model_copy(update=plain)
+        prices = spending(graph, budget, ctx, eight=eight, four=self.model_copy(update={**plain, "weight_bits": 4}))
+        others = [op for op in weighted if op not in asked]
+        chosen = choose_narrow(graph, others, prices, replace(weights, narrow=frozenset(others)), ctx)
+        return chosen | asked
+
     def _lift(self, graph: Graph, ctx: Context) -> None:
-        needed = WIDE_OPSET if self.activation_bits == 16 or self.wide else PER_CHANNEL_OPSET
+        needed = WIDE_OPSET if self.activation_bits == 16 or self.wide or self._narrows else PER_CHANNEL_OPSET
         version = graph.opsets.get("", needed)
         if version < needed:
             ctx.note("info", "opset", reason=f"lifted from {version} to {needed}")

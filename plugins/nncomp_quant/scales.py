@@ -17,6 +17,7 @@ LEVELS: Final = 255
 """Steps of an 8-bit activation: u8 codes 0 to 255."""
 
 _TINY: Final = 1e-30
+_SHRUNK: Final = np.linspace(1.0, 0.4, 40)
 
 
 class Method(StrEnum):
@@ -242,6 +243,23 @@ def symmetric_scale(weight: npt.NDArray[Any], axis: int | None, *, bits: int = 8
     """Return max|w| / (2^(bits-1) - 1) per slice along ``axis``, float32; 1 for a slice that float32 cannot scale."""
     scale = _peak(weight, axis) / np.float32(2 ** (bits - 1) - 1)
     return np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1)).astype(np.float32)
+
+
+def narrow_scale(weight: npt.NDArray[Any], axis: int | None, *, bits: int = 4) -> FloatArray:
+    """Return symmetric scales that minimise the squared error of few levels: each slice is clipped where that pays.
+
+    The best of :data:`_SHRUNK` for each slice along ``axis``, float32, shape (C,) or ().
+    """
+    widest = symmetric_scale(weight, axis, bits=bits)
+    others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+    best, least = widest, np.full(widest.shape, np.inf)
+    for share in _SHRUNK:
+        scale = np.asarray(widest * np.float32(share), np.float32)
+        codes, _ = quantize_weight(weight, axis, bits=bits, scale=scale)
+        rounded = codes * (scale if axis is None else _along(scale, axis, weight.ndim))
+        error = np.square(weight - rounded, dtype=np.float64).sum(axis=others)
+        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+    return np.asarray(best, np.float32)
 
 
 def without_weight(weight: npt.NDArray[Any], axis: int | None) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from nncomp.ir import Op
 from nncomp.ops import QuantRole
-from nncomp_quant.scales import FloatArray, pair_safe_scale, quantize_weight, symmetric_scale
+from nncomp_quant.scales import FloatArray, narrow_scale, pair_safe_scale, quantize_weight, symmetric_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,16 @@ class WeightQuantizer:
     Attributes:
         per_channel: One scale an output channel; else one a tensor.
         pair_safe: Leave room for 16-bit pair sums; see :func:`nncomp_quant.scales.pair_safe_scale`.
+        narrow: Ops whose weights get four bits.
     """
 
     per_channel: bool = True
     pair_safe: bool = True
+    narrow: Set[Op] = frozenset()
+
+    def bits(self, op: Op) -> int:
+        """Return the width of the op's weight."""
+        return 4 if op in self.narrow else 8
 
     def axis(self, op: Op, role: QuantRole) -> int | None:
         """Return the axis that keeps its own scales, None for one scale in all."""
@@ -32,6 +39,8 @@ class WeightQuantizer:
     def scale(self, op: Op, array: npt.NDArray[Any], role: QuantRole) -> FloatArray:
         """Return the weight's scales, float32, shape (C,) or ()."""
         axis = self.axis(op, role)
+        if op in self.narrow:
+            return narrow_scale(array, axis, bits=self.bits(op))
         # Depthwise kernels multiply one channel at a time, in 32 bits: they have no pairs. With several outputs a
         # channel, the kernel is the dense one.
         depthwise = array.ndim > 2 and array.shape[:2] == (op.attr("group", 1), 1)
@@ -42,7 +51,7 @@ class WeightQuantizer:
     def rounded(self, op: Op, array: npt.NDArray[Any], role: QuantRole) -> FloatArray:
         """Return the float weight that the integers stand for, s * q, in the shape of ``array``."""
         axis = self.axis(op, role)
-        codes, scale = quantize_weight(array, axis, scale=self.scale(op, array, role))
+        codes, scale = quantize_weight(array, axis, bits=self.bits(op), scale=self.scale(op, array, role))
         if axis is None:
             return np.asarray(codes * scale, np.float32)
         shape = [1] * array.ndim

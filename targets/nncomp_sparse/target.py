@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nncomp.errors import DataError, RecipeError, UnsupportedError
-from nncomp.ir import Graph
+from nncomp.ir import DataType, Graph
 from nncomp.passes import Context, inline_table
 from nncomp.report import with_shapes
 from nncomp.runtime import RuntimeFailure, random_feeds
@@ -43,7 +43,10 @@ class SparseTarget(Target):
     capabilities: ClassVar[Capabilities] = Capabilities(
         max_ir_version=13,
         opsets=(1, 26),
-        int8=Int8Support(kernels={kind: Int8Kernel(absorbs=_CLIPPING) for kind in ("Conv", "Gemm", "MatMul", "Add")}),
+        int8=Int8Support(
+            kernels={kind: Int8Kernel(absorbs=_CLIPPING) for kind in ("Conv", "Gemm", "MatMul", "Add")},
+            narrow_weights=frozenset({DataType.INT4}),
+        ),
         domains=frozenset({"ai.onnx.ml", "com.microsoft"}),
         sparse_weights=frozenset({"element", "balanced", "n:m", "block"}),
     )
