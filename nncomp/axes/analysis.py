@@ -58,11 +58,15 @@ def analyse(
 
 
 class _Search:
-    """What each choice has been, and shall be: wishes come first, then candidates in order until one is not pinned."""
+    """What each choice has been, and shall be: wishes come first, then candidates in order until one is not pinned.
+
+    A wish that was pinned when it was tried is tried once more: other choices may have been what pinned it.
+    """
 
     def __init__(self) -> None:
         self.choices: dict[ChoiceKey, str] = {}
         self._tried: dict[ChoiceKey, dict[str, bool]] = {}
+        self._again: set[tuple[ChoiceKey, str]] = set()
         self._rounds = 0
 
     def advance(self, ledger: Ledger, closed: Atoms) -> bool:
@@ -76,7 +80,12 @@ class _Search:
             wished = wishes.get(choice.key)
             if wished is not None and wished in choice.candidates and wished not in tried:
                 self.choices[choice.key] = wished
-            elif not tried[choice.chosen]:
+            elif tried[choice.chosen]:
+                continue
+            elif wished in choice.candidates and wished != choice.chosen and (choice.key, wished) not in self._again:
+                self._again.add((choice.key, wished))
+                self.choices[choice.key] = wished
+            else:
                 left = [name for name in choice.candidates if tried.get(name, True)]
                 following = next((name for name in left if name not in tried), left[0] if left else choice.chosen)
                 self.choices[choice.key] = following

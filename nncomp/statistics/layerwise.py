@@ -21,10 +21,10 @@ from nncomp.errors import DataError, UsageError
 from nncomp.ir import Graph, Op, Value
 from nncomp.ops import MatrixView, OpTable, builtin_table
 from nncomp.ops.bias import layer_bias
-from nncomp.passes import Progress, Silence
+from nncomp.passes import Context, Progress, Silence
 from nncomp.runtime import Feeds, Session
 from nncomp.statistics.activations import Activations
-from nncomp.statistics.collect import Executor, Threads
+from nncomp.statistics.collect import Executor, Threads, executor_of
 from nncomp.statistics.moments import Moments, MomentSums
 from nncomp.statistics.staged import Stage, StagedRun
 
@@ -145,7 +145,8 @@ class LayerWalk:
     ) -> None:
         self._original, self._changed, self._data, self._samples = original, changed, data, samples
         self._ops, self._positions, self._memory = ops or builtin_table(), positions, memory
-        self._executor, self._progress, self._aims = executor, progress or Silence(), dict(aims or {})
+        self._executor, self._progress = executor, progress or Silence()
+        self.aims = dict(aims or {})
         for name in layers:
             _layer(original, name, self._ops)
             _layer(changed, name, self._ops)
@@ -153,6 +154,39 @@ class LayerWalk:
         self.held_out: dict[str, Moments] = {}
         """Of the layers of the last stage given."""
         self._hold_out = hold_out
+
+    @classmethod
+    def of_pass(
+        cls,
+        original: Graph,
+        changed: Graph,
+        layers: Sequence[str],
+        ctx: Context,
+        *,
+        samples: int,
+        positions: int,
+        hold_out: int = 0,
+    ) -> LayerWalk:
+        """Return the walk of a pass: its calibration data, where its samples run; sums are what layers aim at.
+
+        Raises:
+            DataError: there is no calibration data (NNC-D004).
+        """
+        if ctx.data is None:
+            raise DataError("there is no calibration data", code="NNC-D004", hint="give --data")
+        return cls(
+            original,
+            changed,
+            layers,
+            ctx.data,
+            aims=residual_aims(original, layers, ctx.ops),
+            samples=samples,
+            hold_out=hold_out,
+            ops=ctx.ops,
+            positions=positions,
+            executor=executor_of(ctx),
+            progress=ctx.progress,
+        )
 
     def __len__(self) -> int:
         """Return the number of stages."""
@@ -191,7 +225,7 @@ class LayerWalk:
         def work(item: _Item) -> tuple[dict[str, Any], dict[str, Any], list[_Rows]]:
             index, first, batch, feeds = item
             y, x = before.compute(given, index, feeds), after.compute(read, index, feeds)
-            aims = [self._aims.get(one.output) for one in layers]
+            aims = [self.aims.get(one.output) for one in layers]
             outputs = [
                 y[one.output] if aim is None else y[aim[0]] - x[aim[1]] for one, aim in zip(layers, aims, strict=True)
             ]
@@ -205,12 +239,12 @@ class LayerWalk:
 
     def _given(self, layers: Sequence[str]) -> list[str]:
         """Return what the original must give for ``layers``."""
-        return list(dict.fromkeys(self._aims[name][0] if name in self._aims else name for name in layers))
+        return list(dict.fromkeys(self.aims[name][0] if name in self.aims else name for name in layers))
 
     def _read(self, layers: Sequence[str]) -> list[str]:
         """Return what the changed graph must give for ``layers``."""
         data = [_data_name(self._changed, name, self._ops) for name in layers]
-        return list(dict.fromkeys((*data, *(self._aims[name][1] for name in layers if name in self._aims))))
+        return list(dict.fromkeys((*data, *(self.aims[name][1] for name in layers if name in self.aims))))
 
     def _items(self, batches: list[int], *, fed: bool) -> Iterator[_Item]:
         """Yield (number of the feeds, number of their first sample, samples in them, feeds); count at first."""

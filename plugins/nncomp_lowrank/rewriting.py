@@ -10,7 +10,7 @@ import numpy as np
 from nncomp.ir import Graph
 from nncomp.ops import layer_bias, set_layer_bias
 from nncomp.passes import Context
-from nncomp.statistics import LayerWalk, Moments, executor_of, residual_aims
+from nncomp.statistics import LayerWalk, Moments
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.network import output_error
 from nncomp_lowrank.options import Option
@@ -67,18 +67,13 @@ class Rewriter:
         if data is None or not any(layer in chosen for layer in walk):
             return self._errors
         original = self._graph.clone()
-        aims = residual_aims(original, list(walked), self._ctx.ops)
-        stages = LayerWalk(
+        stages = LayerWalk.of_pass(
             original,
             self._graph,
             list(walked),
-            data,
-            aims=aims,
+            self._ctx,
             samples=self._settings.samples,
-            ops=self._ctx.ops,
             positions=self._settings.positions,
-            executor=executor_of(self._ctx),
-            progress=self._ctx.progress,
         )
         touched = False
         for stage in stages:
@@ -86,7 +81,7 @@ class Rewriter:
                 layer = walked[name]
                 touched = touched or layer in chosen
                 if touched:
-                    self._fit(layer, chosen.get(layer), moments, whole=name in aims)
+                    self._fit(layer, chosen.get(layer), moments, whole=name in stages.aims)
         return self._errors
 
     def _fit(self, layer: Layer, option: Option | None, moments: Moments, *, whole: bool) -> None:

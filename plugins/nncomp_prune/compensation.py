@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nncomp.ir import Graph
 from nncomp.passes import Context
-from nncomp.statistics import LayerWalk, Moments, executor_of, residual_aims
+from nncomp.statistics import LayerWalk, Moments
 from nncomp_prune.elimination import Elimination, Problem
 from nncomp_prune.fitting import HOLD_OUT, Fit, Layer, fit, layer_of, put, ridge_of
 from nncomp_prune.tracks import Track
@@ -49,29 +49,15 @@ def compensate(
         samples, positions, ridge: As for the schedules.
         choose_again: Choose as many atoms anew by what the changed graph feeds the one layer that reads them.
     """
-    assert ctx.data is not None
     readers: dict[str, list[Track]] = {}
     for track in chosen:
         for name in track.layers:
             readers.setdefault(name, []).append(track)
-    aims = residual_aims(original, layers, ctx.ops)
-    walk = LayerWalk(
-        original,
-        changed,
-        layers,
-        ctx.data,
-        aims=aims,
-        samples=samples,
-        hold_out=HOLD_OUT,
-        ops=ctx.ops,
-        positions=positions,
-        executor=executor_of(ctx),
-        progress=ctx.progress,
-    )
+    walk = LayerWalk.of_pass(original, changed, layers, ctx, samples=samples, positions=positions, hold_out=HOLD_OUT)
     for stage in walk:
         for name, moments in stage.items():
             layer, tracks = layer_of(changed, name, ctx.ops), readers.get(name, [])
-            if not tracks and _unchanged(moments, layer, whole=name in aims):
+            if not tracks and _unchanged(moments, layer, whole=name in walk.aims):
                 continue
             strength = ridge_of(moments, walk.held_out[name], layer, ridge=ridge)
             everything = moments + walk.held_out[name]
@@ -79,7 +65,7 @@ def compensate(
             for track in tracks:
                 again = choose_again and len(track.layers) == 1
                 found, chosen[track] = _without(found, name, track, chosen[track], again=again)
-            put(changed, layer, found.weight, everything, whole=name in aims)
+            put(changed, layer, found.weight, everything, whole=name in walk.aims)
 
 
 def leave_out(graph: Graph, chosen: Mapping[Track, Atoms], ctx: Context) -> None:
@@ -121,21 +107,8 @@ def refit_biases(
     original: Graph, changed: Graph, layers: Sequence[str], ctx: Context, *, samples: int, positions: int
 ) -> None:
     """Let the bias of each layer take up the mean of what it misses, in order; weights stay as they are."""
-    assert ctx.data is not None
-    aims = residual_aims(original, layers, ctx.ops)
-    walk = LayerWalk(
-        original,
-        changed,
-        layers,
-        ctx.data,
-        aims=aims,
-        samples=samples,
-        ops=ctx.ops,
-        positions=positions,
-        executor=executor_of(ctx),
-    )
-    for stage in walk:
+    for stage in (walk := LayerWalk.of_pass(original, changed, layers, ctx, samples=samples, positions=positions)):
         for name, moments in stage.items():
             layer = layer_of(changed, name, ctx.ops)
-            if not _unchanged(moments, layer, whole=name in aims):
-                put(changed, layer, layer.weight, moments, whole=name in aims)
+            if not _unchanged(moments, layer, whole=name in walk.aims):
+                put(changed, layer, layer.weight, moments, whole=name in walk.aims)

@@ -12,7 +12,7 @@ from nncomp.errors import DataError, UnsupportedError
 from nncomp.ir import Graph, Op
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.selectors import select
-from nncomp.statistics import LayerWalk, Moments, executor_of, residual_aims
+from nncomp.statistics import LayerWalk, Moments
 from nncomp.targets import Capabilities
 from nncomp_prune.fitting import HOLD_OUT, Layer, layer_of, normal_equations, put, ridge_of
 from nncomp_prune.patterns import Doubles, Pattern, pattern_of
@@ -104,19 +104,8 @@ class Sparsify(Pass):
         skipped = self._skipped(graph)
         names = [op.output.name for op in graph.ops() if op not in skipped and ctx.ops.matrix(op, graph) is not None]
         original, sparse = graph.clone(), set(found)
-        aims = residual_aims(original, names, ctx.ops)
-        walk = LayerWalk(
-            original,
-            graph,
-            names,
-            ctx.data,
-            aims=aims,
-            samples=self.samples,
-            hold_out=HOLD_OUT,
-            ops=ctx.ops,
-            positions=self.positions,
-            executor=executor_of(ctx),
-            progress=ctx.progress,
+        walk = LayerWalk.of_pass(
+            original, graph, names, ctx, samples=self.samples, positions=self.positions, hold_out=HOLD_OUT
         )
         for stage in walk:
             for name, moments in stage.items():
@@ -124,7 +113,7 @@ class Sparsify(Pass):
                 ridge = ridge_of(moments, walk.held_out[name], layer, ridge=self.ridge)
                 everything = moments + walk.held_out[name]
                 weight = self._fitted(layer, everything, pattern if name in sparse else None, ridge)
-                put(graph, layer, weight, everything, whole=name in aims)
+                put(graph, layer, weight, everything, whole=name in walk.aims)
 
     def _fitted(self, layer: Layer, moments: Moments, pattern: Pattern | None, ridge: float) -> Doubles:
         square, cross = normal_equations(moments, layer, ridge=ridge)

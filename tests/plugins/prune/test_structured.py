@@ -44,6 +44,22 @@ def test_the_budget_of_operations_is_met_and_not_by_far(name, share, request, pr
     assert after >= (share - 0.1) * before  # networks this small have few steps
 
 
+WIDE = """
+g (float[n,8] x) => (float[n,4] y) <float[8,300] w1, float[300,200] w2, float[200,120] w3, float[120,4] w4>
+{ a = MatMul (x, w1) b = Relu (a) c = MatMul (b, w2) d = Relu (c) e = MatMul (d, w3) f = Relu (e) y = MatMul (f, w4) }
+"""
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("budget", ["macs", "params"])
+def test_the_budget_is_met_within_a_percent(budget, share, built, pruned):
+    made = built(WIDE)
+    found, ctx = pruned(made, Context(), criterion="l2", compensate="none", **{budget: share})
+    before, after = (getattr(analyse(one.clone()), budget)() for one in (made, found))
+    assert share - 0.01 <= after / before <= share
+    assert ctx.results["prune-structured"][budget] == pytest.approx(after / before)
+
+
 def test_the_budget_of_parameters_is_met(network, pruned):
     found, ctx = pruned(network, params=0.5)
     assert analyse(found).params() <= 0.5 * analyse(network.clone()).params()
