@@ -17,6 +17,7 @@ from nncomp.cli.demo import demo
 from nncomp.cli.diff import diff
 from nncomp.cli.inspect import inspect
 from nncomp.cli.lists import passes, plugins, targets
+from nncomp.cli.new_plugin import new_plugin
 from nncomp.cli.print import print_
 from nncomp.cli.reduce import reduce
 from nncomp.cli.sensitivity import sensitivity
@@ -80,6 +81,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "passes": passes,
     "targets": targets,
     "plugins": plugins,
+    "new-plugin": new_plugin,
     "demo": demo,
 }
 for _name, _function in _COMMANDS.items():
