@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nncomp import __version__
 from nncomp.cli.axes import axes
 from nncomp.cli.bench import bench
 from nncomp.cli.check import check
 from nncomp.cli.compile import compile_
 from nncomp.cli.demo import demo
 from nncomp.cli.diff import diff
+from nncomp.cli.doctor import doctor
 from nncomp.cli.inspect import inspect
 from nncomp.cli.lists import passes, plugins, targets
 from nncomp.cli.new_plugin import new_plugin
@@ -45,7 +45,6 @@ class CommandGroup(TyperGroup):
 app = typer.Typer(
     name="nncomp",
     cls=CommandGroup,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -55,14 +54,16 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"nncomp {__version__}")
+        from nncomp.installation import version_lines
+
+        typer.echo("\n".join(version_lines()))
         raise typer.Exit
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print versions and exit.")
     ] = False,
 ) -> None:
     """Optimization compiler for neural networks: ONNX in, a smaller and faster model out, checked step by step."""
@@ -81,6 +82,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "passes": passes,
     "targets": targets,
     "plugins": plugins,
+    "doctor": doctor,
     "new-plugin": new_plugin,
     "demo": demo,
 }

@@ -21,6 +21,8 @@ from nncomp.errors import NncompError, ResourceError, UsageError
 INTERRUPTED = 130
 CLOSED_PIPE = 141
 _BUG = "NNC-X999"
+_COMPLETION = ("--install-completion", "--show-completion")
+_COMPLETING = "_NNCOMP_COMPLETE"  # set by what --show-completion prints, for as long as the shell asks
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -57,10 +59,15 @@ class _Asked:
 def _invoke(args: list[str]) -> int:
     """Run a command without the parser's own handling of errors, whose forms and statuses are not ours."""
     command = typer.main.get_command(app)
+    if os.environ.get(_COMPLETING):
+        command.main(args, prog_name="nncomp")  # answers the shell, and exits
+    first = args[0]
     try:
         with command.make_context("nncomp", args) as context:
             command.invoke(context)
     except typer.Exit as stop:
+        if stop.exit_code and first in _COMPLETION:
+            raise UsageError("this shell cannot be completed in", hint="bash, zsh, fish and powershell can") from None
         return int(stop.exit_code)
     except typer.Abort:
         raise KeyboardInterrupt from None

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nncomp.cli.completion import pass_names
 from nncomp.cli.options import Debug, Json, Plugins
 
 if TYPE_CHECKING:
     from nncomp.passes import Pass
 
 PassName = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="Show this pass and its options.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="[NAME]", help="Show this pass and its options.", show_default=False, autocompletion=pass_names
+    ),
 ]
 
 

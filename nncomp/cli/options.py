@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nncomp.cli.completion import model_files, pass_names, recipe_names, target_names
+
 if TYPE_CHECKING:
     from nncomp.ir import Graph
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX model file.", show_default=False)]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="ONNX model file.", show_default=False, autocompletion=model_files)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks of errors.")]
 Plugins = Annotated[
@@ -20,8 +24,12 @@ Plugins = Annotated[
     ),
 ]
 TargetName = Annotated[
-    str, typer.Option("--target", "-t", metavar="NAME", help="What to compile for: `nncomp targets` lists them.")
-]
+    str,
+    typer.Option(
+        "--target", "-t", metavar="NAME", help="What to compile for: `nncomp targets` lists them.",
+        autocompletion=target_names,
+    ),
+]  # fmt: skip
 Dims = Annotated[
     list[str] | None,
     typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic dimension; others are 1. Repeatable."),
@@ -29,15 +37,23 @@ Dims = Annotated[
 Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, max=1024, help="Threads to run on.")]
 
 TargetWish = Annotated[
-    str, typer.Option("--target", "-t", metavar="NAME", help="What to compile for (default: the recipe's, else ort).")
-]
+    str,
+    typer.Option(
+        "--target", "-t", metavar="NAME", help="What to compile for (default: the recipe's, else ort).",
+        autocompletion=target_names,
+    ),
+]  # fmt: skip
 RecipeName = Annotated[
-    str, typer.Option("--recipe", "-r", metavar="FILE|NAME", help="What to do (default: the target's own recipe).")
-]
+    str,
+    typer.Option(
+        "--recipe", "-r", metavar="FILE|NAME", help="What to do (default: the target's own recipe).",
+        autocompletion=recipe_names,
+    ),
+]  # fmt: skip
 PassSpecs = Annotated[
     list[str] | None,
     typer.Option(
-        "--pass", "-p", metavar="SPEC", show_default=False,
+        "--pass", "-p", metavar="SPEC", show_default=False, autocompletion=pass_names,
         help="A pass instead of a recipe, as in 'quantize{skip=[\"head*\"]}'. Repeatable, in order.",
     ),
 ]  # fmt: skip

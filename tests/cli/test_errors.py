@@ -39,7 +39,7 @@ def test_no_arguments_show_the_help(run):
 
 
 def test_the_version_is_printed(run):
-    assert run("--version").out == "nncomp 0.1.0\n"
+    assert run("--version").out.startswith("nncomp 0.1.0\n")
 
 
 def test_json_errors_go_to_stdout_alone_and_the_line_to_stderr(run, tmp_path):
