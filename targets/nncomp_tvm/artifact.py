@@ -118,6 +118,11 @@ class Loaded:
             array = np.asarray(feeds[port.name])
             if str(array.dtype) != port.dtype:
                 raise RuntimeFailure(f"input {port.name!r} is {array.dtype}, expected {port.dtype}")
+            pinned = self._manifest.pinned.get(port.name)
+            if pinned is not None and not np.array_equal(array, pinned):
+                raise RuntimeFailure(
+                    f"input {port.name!r} is {_short(array)}: the library was built for {_short(pinned)}"
+                )
             arguments.append(tensor(array, self._device))
         main = self._main
 
@@ -142,3 +147,7 @@ def _plain(value: Any) -> Any:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
+
+
+def _short(array: Any) -> str:
+    return str(np.asarray(array).ravel().tolist())

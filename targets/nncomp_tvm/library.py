@@ -29,13 +29,13 @@ VERSION: str = tvm.__version__
 
 
 def constant(array: npt.NDArray[Any]) -> Expr:
-    """Return a Relax constant that holds a copy of ``array``."""
-    return relax.const(np.ascontiguousarray(array))
+    """Return a Relax constant that holds a copy of ``array``, with its type: of numpy's, ``const`` makes 32 bits."""
+    return relax.const(tensor(array))
 
 
 def tensor(array: npt.NDArray[Any], device: Any = None) -> Any:
     """Return a TVM tensor on ``device``, default the CPU."""
-    return tvm.runtime.tensor(np.ascontiguousarray(array), device or tvm.cpu())
+    return tvm.runtime.tensor(np.asarray(array, order="C"), device or tvm.cpu())
 
 
 @contextlib.contextmanager

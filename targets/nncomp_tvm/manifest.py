@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
+
+import numpy.typing as npt
 
 from nncomp import __version__
 
@@ -33,6 +35,7 @@ class Manifest:
         device: ``cpu`` or ``cuda``.
         target: as TVM writes it, options included.
         tvm: version of TVM that it was built with, and that must load it.
+        pinned: numbers of inputs that it was built for, by name: with others its results would be wrong.
     """
 
     inputs: Sequence[Port]
@@ -40,8 +43,10 @@ class Manifest:
     device: str
     target: dict[str, Any]
     tvm: str
+    pinned: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the file's text; the same for the same build."""
-        content = {"schema": SCHEMA, "nncomp": __version__, "entry": "main", **asdict(self)}
+        pinned = {name: array.tolist() for name, array in self.pinned.items()}
+        content = {"schema": SCHEMA, "nncomp": __version__, "entry": "main", **asdict(self), "pinned": pinned}
         return json.dumps(content, indent=2) + "\n"

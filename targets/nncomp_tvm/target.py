@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nncomp.errors import RecipeError
 from nncomp.ir import Graph
 from nncomp.passes import Context, inline_table
-from nncomp.runtime import random_feeds
 from nncomp.targets import Artifact, Capabilities, Finding, Target
 from nncomp_tvm.capabilities import CAPABILITIES
+
+if TYPE_CHECKING:
+    from nncomp_tvm.lowering import Sizes
 
 
 class CpuOptions(BaseModel):
@@ -67,7 +70,7 @@ class TvmCpuTarget(Target):
         """Say which ops do not lower, and why; nothing is compiled."""
         from nncomp_tvm.lowering import refusals
 
-        refused = {one.op: one.reason for one in refusals(graph, ctx.ops, self._shapes(graph, ctx))}
+        refused = {one.op: one.reason for one in refusals(graph, ctx.ops, self._sizes(graph, ctx))}
         return [
             Finding("refused", op.label, op.kind, refused[op])
             if op in refused
@@ -83,15 +86,25 @@ class TvmCpuTarget(Target):
         """
         from nncomp_tvm.building import build_for_cpu
 
-        return build_for_cpu(graph, ctx, cpu=self.options.cpu, shapes=self._shapes(graph, ctx))
+        return build_for_cpu(graph, ctx, cpu=self.options.cpu, sizes=self._sizes(graph, ctx))
 
-    def _shapes(self, graph: Graph, ctx: Context) -> dict[str, tuple[int, ...]]:
-        """Return the sizes of inputs that are compiled for: those of the first sample, 1 where there is none."""
-        if self.options.dynamic:
-            return {}
+    def _sizes(self, graph: Graph, ctx: Context) -> Sizes:
+        """Return what is compiled for: the first sample's sizes, and 1 for open ones where there is no data."""
+        from nncomp_tvm.lowering import Sizes
+
         sample = next(iter(ctx.data), None) if ctx.data is not None else None
-        feeds = random_feeds(graph, seed=ctx.seed) if sample is None else sample
-        return {name: array.shape for name, array in feeds.items()}
+        if sample is not None:
+            shapes = {} if self.options.dynamic else {name: np.shape(array) for name, array in sample.items()}
+            return Sizes(shapes, {name: np.asarray(array) for name, array in sample.items()})
+        if self.options.dynamic:
+            return Sizes()
+        return Sizes(
+            {
+                value.name: tuple(dim if isinstance(dim, int) else 1 for dim in value.shape)
+                for value in graph.inputs
+                if value.shape is not None
+            }
+        )
 
 
 class TvmTarget(TvmCpuTarget):

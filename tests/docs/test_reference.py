@@ -25,7 +25,7 @@ from nncomp.targets import Int8Form
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-BUILT_IN = ("cleanup", "fusion", "lowrank", "prune", "quant", "ort", "sparse")
+BUILT_IN = ("cleanup", "fusion", "lowrank", "prune", "quant", "ort", "sparse", "tvm")
 
 
 @pytest.fixture(scope="module")

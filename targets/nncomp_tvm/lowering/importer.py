@@ -7,22 +7,19 @@ Reshape or Pad whose target is computed, an If over a rank) never reaches it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from nncomp.errors import UnsupportedError, Where
-from nncomp.infer import infer_types
+from nncomp.errors import UnsupportedError
 from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.runtime import RuntimeFailure, run
 from nncomp_tvm.library import Expr, constant, relax, tirx
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
 from nncomp_tvm.lowering.converters import converted
-from nncomp_tvm.manifest import Port
 
 Array = npt.NDArray[Any]
 
@@ -32,87 +29,34 @@ _KEPT: Final = frozenset({"DequantizeLinear"})
 _MAX_FOLDED_BYTES: Final = 1 << 26
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An op that does not lower, and why."""
-
-    op: Op
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """A Relax module with the function ``main``, and what its arguments and results are in ONNX, in order."""
-
-    module: Any
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-
-
-def lower(graph: Graph, ops: OpTable, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Lowered:
-    """Return ``graph`` as a Relax module.
-
-    Args:
-        graph: A model's own graph; it stays as it is.
-        ops: Op semantics.
-        shapes: Sizes of inputs, by name; others keep their symbols.
-
-    Raises:
-        UnsupportedError: an op does not lower (NNC-T002).
-    """
-    walk = _Walk(graph, ops, shapes or {})
-    lowered = walk.emitted()
-    if walk.refused or lowered is None:
-        first = walk.refused[0]
-        more = f" (and {len(walk.refused) - 1} more)" if len(walk.refused) > 1 else ""
-        raise UnsupportedError(
-            f"TVM cannot take {first.op.label!r} ({first.op.kind}): {first.reason}{more}",
-            where=Where(node=first.op.label),
-            hint="`nncomp check` lists every op that does not lower",
-        )
-    return lowered
-
-
-def refusals(graph: Graph, ops: OpTable, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[Refusal]:
-    """Return every op that does not lower; ``graph`` stays as it is, and nothing is compiled."""
-    walk = _Walk(graph, ops, shapes or {})
-    walk.emitted()
-    return walk.refused
-
-
 @dataclass
-class _Walk:
+class Walk:
     """One pass over a graph.
 
     Attributes:
-        graph: As given; what is walked is a copy whose types are inferred for ``shapes``.
+        graph: What is walked; types are inferred. It stays as it is.
         ops: Op semantics.
-        shapes: Sizes of inputs.
-        refused: Ops that did not lower so far.
+        refused: Why ops did not lower, so far; what reads their outputs is not tried.
+        known: Values whose numbers are known before the run, with them.
     """
 
     graph: Graph
     ops: OpTable
-    shapes: Mapping[str, tuple[int, ...]]
-    refused: list[Refusal] = field(default_factory=list)
+    refused: dict[Op, str] = field(default_factory=dict)
+    known: dict[Value, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._original = self.graph
-        copy, mapping = self.graph.clone_with_map()
-        self._origins = {twin: node for node, twin in mapping.items() if isinstance(node, Op)}
-        for value in copy.inputs:
-            if value.name in self.shapes and isinstance(value.type, TensorType):
-                copy.set_type(value, TensorType(value.type.dtype, self.shapes[value.name]))
-        infer_types(copy)
-        self.graph = copy
         self._builder = relax.BlockBuilder()
-        self._known: dict[Value, Array] = {}
         self._exprs: dict[Value, Expr] = {}
         self._lost: set[Value] = set()
         self._symbols: dict[str, Any] = {}
 
-    def emitted(self) -> Lowered | None:
-        """Return the module, None where something was refused."""
+    def module(self) -> Any:
+        """Return the Relax module, whose ``main`` takes the inputs that must be fed; None where something was refused.
+
+        Raises:
+            UnsupportedError: an input is no dense numeric tensor (NNC-T002).
+        """
         graph = self.graph
         fed = [value for value in graph.inputs if value.default is None]
         parameters = []
@@ -123,11 +67,11 @@ class _Walk:
             parameters.append(self._exprs[value])
         for value in graph.inputs:
             if value.default is not None:
-                self._known[value] = value.default.numpy()
+                self.known[value] = value.default.numpy()
         for value in graph.constants():
             assert value.const is not None
             if value.const.dtype is not DataType.STRING:
-                self._known[value] = value.const.numpy()
+                self.known[value] = value.const.numpy()
         with self._builder.function("main", parameters):
             with self._builder.dataflow():
                 for op in graph.ops():
@@ -135,20 +79,10 @@ class _Walk:
                 if self.refused:
                     result = self._builder.emit_output(constant(np.zeros(1, np.float32)))
                 else:
-                    results = [self._expr(value) for value in graph.outputs]
+                    results = [self._given(value) for value in graph.outputs]
                     result = self._builder.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))
             self._builder.emit_func_output(result)
-        if self.refused:
-            return None
-        module = self._builder.get()
-        return Lowered(
-            module,
-            tuple(_port(self._source(value), value) for value in fed),
-            tuple(_port(self._source(value), value) for value in graph.outputs),
-        )
-
-    def _source(self, value: Value) -> Value:
-        return self._original.find(value.name)
+        return None if self.refused else self._builder.get()
 
     def _emit(self, op: Op) -> None:
         read = [value for value in op.inputs if value is not None]
@@ -159,9 +93,7 @@ class _Walk:
             if not self._computed(op):
                 self._converted(op)
         except NotLoweredError as error:
-            origin = self._origins[op]
-            assert isinstance(origin, Op)
-            self.refused.append(Refusal(origin, str(error)))
+            self.refused[op] = str(error)
             self._lost.update(op.outputs)
 
     def _computed(self, op: Op) -> bool:
@@ -171,11 +103,11 @@ class _Walk:
             sizes = type_.static_shape if type_ is not None else None
             if sizes is not None:
                 begin, end = int(op.attr("start", 0)), op.attr("end", None)
-                self._known[op.output] = np.array(sizes[begin : None if end is None else int(end)], np.int64)
+                self.known[op.output] = np.array(sizes[begin : None if end is None else int(end)], np.int64)
                 return True
         read = [value for value in op.inputs if value is not None]
         row = self.ops.row(op, self.graph.opsets)
-        if any(value not in self._known for value in read) or op.bodies or row is None or not row.deterministic:
+        if any(value not in self.known for value in read) or op.bodies or row is None or not row.deterministic:
             return False
         if not op.domain and op.kind in _KEPT:
             return False
@@ -183,14 +115,14 @@ class _Walk:
         if any(size is not None and size > _MAX_FOLDED_BYTES for size in sizes_of):
             return False
         alone = self.graph.extract([op], op.outputs)
-        feeds = {value.name: self._known[self.graph.find(value.name)] for value in alone.inputs}
+        feeds = {value.name: self.known[self.graph.find(value.name)] for value in alone.inputs}
         try:
             results = run(alone, feeds)
         except RuntimeFailure:
             return False
         if not all(isinstance(results[value.name], np.ndarray) for value in op.outputs):
             return False
-        self._known.update({value: results[value.name] for value in op.outputs})
+        self.known.update({value: results[value.name] for value in op.outputs})
         return True
 
     def _converted(self, op: Op) -> None:
@@ -199,7 +131,7 @@ class _Walk:
             graph=self.graph,
             builder=self._builder,
             inputs=[None if value is None else self._expr(value) for value in op.inputs],
-            arrays=[None if value is None else self._known.get(value) for value in op.inputs],
+            arrays=[None if value is None else self.known.get(value) for value in op.inputs],
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -208,11 +140,16 @@ class _Walk:
             self._exprs[value] = result
             _check(value, result)
 
+    def _given(self, value: Value) -> Expr:
+        """Return a result of the graph: a tensor, also where Relax has a shape."""
+        expr = self._expr(value)
+        return self._builder.emit(relax.op.shape_to_tensor(expr)) if isinstance(expr.ty, relax.ShapeType) else expr
+
     def _expr(self, value: Value) -> Expr:
-        if value not in self._exprs:
-            if value not in self._known:
+        if value not in self._exprs or value in self.known:
+            if value not in self.known:
                 raise NotLoweredError(f"{value.name!r} has no dense numeric value")
-            self._exprs[value] = constant(self._known[value])
+            self._exprs[value] = constant(self.known[value])
         return self._exprs[value]
 
     def _tensor_type(self, type_: TensorType) -> Any:
@@ -228,15 +165,6 @@ class _Walk:
         if name not in self._symbols:
             self._symbols[name] = tirx.Var(f"n{len(self._symbols)}", "int64")
         return self._symbols[name]
-
-
-def _port(source: Value, value: Value) -> Port:
-    """Return the port of ``value``, whose sizes are known as far as those of the walk are."""
-    type_ = value.tensor_type
-    if type_ is None:
-        return Port(source.name, "", None)
-    shape = None if type_.shape is None else tuple("" if dim is None else dim for dim in type_.shape)
-    return Port(source.name, str(type_.dtype.numpy()), shape)
 
 
 def _check(value: Value, result: Expr) -> None:

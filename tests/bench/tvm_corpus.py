@@ -1,0 +1,149 @@
+"""ONNX's backend tests through TVM: how many pass through target ``tvm-cpu``, and how many through its plain frontend.
+
+Each test runs in a worker process, so that a crash is one test's. A test passes when its own tolerance holds; it is
+*refused* when the target says so beforehand, *failed* when something else ends it, *wrong* when it runs and differs.
+
+    python tests/bench/tvm_corpus.py [--engine target|plain] [--kinds node simple ...] [--only TEXT ...] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import nncomp
+from nncomp.errors import GateError, NncompError, UnsupportedError
+from nncomp.onnx_io import graph_from_proto
+from nncomp.testing.conformance import mismatches
+from nncomp.testing.corpus import BackendCase, backend_cases
+
+Verdict = tuple[str, str]
+
+
+def through_target(case: BackendCase) -> Verdict:
+    """Compile as ``nncomp compile -t tvm-cpu`` does, and run the test's inputs."""
+    from nncomp_cleanup.cleanup import Cleanup
+    from nncomp_tvm.target import TvmCpuTarget
+
+    graph = graph_from_proto(case.model)
+    ctx = nncomp.Context()
+    try:
+        Cleanup().run(graph, ctx)
+        ctx.data = Samples([inputs for inputs, _ in case.samples])
+        artifact = TvmCpuTarget().build(graph, ctx)
+        outputs = [artifact.run(inputs) for inputs, _ in case.samples]
+    except UnsupportedError as refusal:
+        return "refused", refusal.message
+    except GateError as error:
+        return "gated", error.message
+    except NncompError as error:
+        return "failed", error.message
+    return judged(case, outputs)
+
+
+class Samples:
+    """The test's own inputs as calibration data."""
+
+    def __init__(self, samples: list[Any]) -> None:
+        self.samples = samples
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.samples)
+
+
+def through_plain_frontend(case: BackendCase) -> Verdict:
+    """Import, compile and run as TVM's documentation does."""
+    import tvm
+    from tvm import relax
+    from tvm.relax.frontend.onnx import from_onnx
+
+    module = relax.get_pipeline("zero")(from_onnx(case.model))
+    machine = relax.VirtualMachine(relax.build(module, tvm.target.Target({"kind": "llvm"})), tvm.cpu())
+    outputs = []
+    for inputs, _ in case.samples:
+        given = [tvm.runtime.tensor(np.ascontiguousarray(inputs[item.name])) for item in case.model.graph.input]
+        result = machine["main"](*given)
+        names = [item.name for item in case.model.graph.output]
+        found = [result] if len(names) == 1 else list(result)
+        outputs.append({name: value.numpy() for name, value in zip(names, found, strict=True)})
+    return judged(case, outputs)
+
+
+def judged(case: BackendCase, outputs: list[Any]) -> Verdict:
+    """Hold outputs to the test's tolerance."""
+    problems = mismatches(case, outputs)
+    return ("wrong", problems[0]) if problems else ("passed", "")
+
+
+ENGINES = {"target": through_target, "plain": through_plain_frontend}
+
+
+def work(engine: str, cases: list[BackendCase], start: int, results: Any) -> None:
+    """Judge ``cases`` from ``start`` on, and say each verdict."""
+    warnings.simplefilter("ignore")
+    for number in range(start, len(cases)):
+        results.send((number, ("crashed", "the process died")))
+        try:
+            verdict = ENGINES[engine](cases[number])
+        except Exception as error:  # noqa: BLE001  TVM raises whatever comes
+            verdict = ("failed", f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}")
+        results.send((number, verdict))
+    results.send((len(cases), None))
+
+
+def verdicts(engine: str, cases: list[BackendCase], seconds: float) -> dict[str, Verdict]:
+    """Return a verdict for each test; a test that takes longer than ``seconds`` counts as crashed."""
+    found: dict[str, Verdict] = {}
+    fork = multiprocessing.get_context("fork")
+    number = 0
+    while number < len(cases):
+        ours, theirs = fork.Pipe(duplex=False)
+        worker = fork.Process(target=work, args=(engine, cases, number, theirs))
+        worker.start()
+        theirs.close()
+        try:
+            while ours.poll(seconds):
+                number, verdict = ours.recv()
+                if verdict is None:
+                    break
+                found[cases[number].label] = verdict
+                if len(found) % 100 == 0 and verdict[0] != "crashed":
+                    print(len(found), dict(Counter(v for v, _ in found.values())), file=sys.stderr, flush=True)
+        except EOFError:
+            pass
+        worker.kill()
+        worker.join()
+        number += number < len(cases)
+    return found
+
+
+def main() -> None:
+    """Print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=ENGINES, default="target")
+    parser.add_argument("--kinds", nargs="+", default=["node"])
+    parser.add_argument("--only", nargs="+", default=[""])
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    cases = [case for case in backend_cases(*options.kinds) if any(text in case.name for text in options.only)]
+    found = verdicts(options.engine, cases[options.first :: options.every], options.seconds)
+    counts = Counter(verdict for verdict, _ in found.values())
+    print(f"{options.engine}: {counts['passed']} of {len(found)} pass; {dict(counts.most_common())}")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

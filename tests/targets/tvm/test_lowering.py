@@ -1,0 +1,91 @@
+"""What is said otherwise before TVM sees it, and that it still gives ONNX Runtime's numbers."""
+
+import numpy as np
+import pytest
+
+import nncomp
+from nncomp.errors import UnsupportedError
+from nncomp.runtime import RuntimeFailure, random_feeds, run
+from nncomp.testing import graph
+from nncomp_tvm.target import TvmCpuTarget
+
+
+class Samples(list):
+    """Calibration data."""
+
+
+def built(text, *, opset=18, feeds=None, **options):
+    model = graph(text, opset=opset)
+    data = Samples([feeds]) if feeds is not None else None
+    return model, TvmCpuTarget.from_options(options).build(model, nncomp.Context(data=data))
+
+
+def assert_agrees(text, *, opset=18, feeds=None):
+    model, artifact = built(text, opset=opset, feeds=feeds)
+    feeds = feeds or random_feeds(model, seed=1)
+    expected, got = run(model, feeds), artifact.run(feeds)
+    for name, array in expected.items():
+        np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-5)
+
+
+def test_sizes_that_are_computed_are_known_before_the_run():
+    assert_agrees("""
+    g (float[N,3,4] x) => (float[] y) <int64 zero = {0}, int64[1] rest = {-1}, int64[1] axis = {0}>
+    { s = Shape (x) n = Gather (s, zero) m = Unsqueeze (n, axis) t = Concat <axis = 0> (m, rest) y = Reshape (x, t) }
+    """)
+
+
+def test_an_input_that_says_sizes_is_taken_from_the_data_and_others_are_refused_at_the_run():
+    text = "g (float[2,3,4] x, int64[1] axes) => (float[] y) { y = ReduceSum <keepdims = 0> (x, axes) }"
+    feeds = {"x": np.ones((2, 3, 4), np.float32), "axes": np.array([1])}
+    assert_agrees(text, feeds=feeds)
+    _, artifact = built(text, feeds=feeds)
+    with pytest.raises(RuntimeFailure) as refusal:
+        artifact.run({**feeds, "axes": np.array([2])})
+    assert refusal.value.message == "input 'axes' is [2]: the library was built for [1]"
+    with pytest.raises(UnsupportedError):
+        built(text)
+
+
+def test_an_op_that_tvm_lacks_is_said_as_onnx_defines_it():
+    assert_agrees("g (float[2,3] x) => (float[2,3] y) { y = Celu <alpha = 0.5> (x) }")
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_recurrent_ops_are_written_out(kind, direction):
+    rows, ways = {"LSTM": 12, "GRU": 9, "RNN": 3}[kind], 2 if direction == "bidirectional" else 1
+    assert_agrees(f"""
+    g (float[3,1,2] x) => (float[] y, float[] h)
+    <float[{ways},{rows},2] w, float[{ways},{rows},3] r, float[{ways},{2 * rows}] b>
+    {{ y, h = {kind} <hidden_size = 3, direction = "{direction}"> (x, w, r, b) }}
+    """)
+
+
+def test_a_branch_that_is_chosen_at_the_run_becomes_a_selection():
+    text = """
+    g (float[2] x, bool c) => (float[2] y)
+    { y = If (c) <
+        then_branch = yes () => (float[2] p) { p = Exp (x) },
+        else_branch = no () => (float[2] q) { q = Neg (x) } > }
+    """
+    model, artifact = built(text)
+    for chosen in (True, False):
+        feeds = {"x": np.array([1, 2], np.float32), "c": np.array(chosen)}
+        np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-6)
+
+
+def test_a_loop_of_known_length_is_written_out():
+    assert_agrees("""
+    g (float[2] x) => (float[2] y, float[] all) <int64 n = {3}, bool go = {1}>
+    { y, all = Loop (n, go, x) <
+        body = step (int64 i, bool c, float[2] a) => (bool d, float[2] b, float[2] s)
+          { d = Identity (c) b = Add (a, a) s = Identity (b) } > }
+    """)
+
+
+def test_symbols_stay_symbols_when_they_are_to():
+    model, artifact = built("g (float[N,3] x) => (float[N,3] y) { y = Relu (x) }", dynamic=True)
+    for rows in (1, 5):
+        feeds = random_feeds(model, dims={"N": rows})
+        np.testing.assert_array_equal(artifact.run(feeds)["y"], run(model, feeds)["y"])
