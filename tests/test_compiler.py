@@ -72,7 +72,7 @@ def files_in(folder: Path):
 def test_a_compilation_writes_model_report_and_lock(registry, model, tmp_path):
     out = tmp_path / "out"
     result = compiled(registry, model, out=out)
-    assert files_in(out) == ["model.onnx", "recipe.lock.toml", "report.json"]
+    assert files_in(out) == ["model.onnx", "recipe.lock.toml", "report.html", "report.json"]
     assert result.files[0] == out / "model.onnx"
     assert [op.kind for op in load(out / "model.onnx").ops()] == ["MatMul"]
     report = json.loads((out / "report.json").read_text())
@@ -111,7 +111,7 @@ def test_a_target_without_its_library_is_refused_with_the_pip_line(registry, mod
     with pytest.raises(UnsupportedError) as caught:
         compiled(registry, model, target="absent", passes=("nothing",))
     assert (caught.value.code, caught.value.exit_status) == ("NNC-T001", 4)
-    assert caught.value.hint == "pip install absent"
+    assert caught.value.message == "target 'absent' needs a library that is not installed: pip install absent"
 
 
 def test_a_recipe_may_be_a_file_a_name_or_an_object(registry, model, tmp_path):
@@ -267,7 +267,7 @@ def test_a_missed_budget_keeps_the_result_as_rejected(registry, model, tmp_path)
     error = caught.value
     assert (error.code, error.exit_status) == ("NNC-G004", 5)
     assert error.message == "the budget is missed: SQNR is 40 dB, expected at least 60 dB"
-    assert files_in(out) == ["model.rejected.onnx", "report.rejected.json"]
+    assert files_in(out) == ["model.rejected.onnx", "report.rejected.html", "report.rejected.json"]
     assert error.result.report.status == "rejected"
     assert json.loads((out / "report.rejected.json").read_text())["budget"]["missed"]
 
@@ -281,7 +281,7 @@ def test_a_rejected_result_leaves_an_accepted_one_alone_and_an_accepted_one_repl
     assert (out / "model.onnx").read_bytes() == accepted
     assert "model.rejected.onnx" in files_in(out)
     compiled(registry, model, out=out)
-    assert files_in(out) == ["model.onnx", "recipe.lock.toml", "report.json"]
+    assert files_in(out) == ["model.onnx", "recipe.lock.toml", "report.html", "report.json"]
 
 
 def test_a_limit_on_the_drop_of_accuracy_needs_labels(registry, model):
@@ -467,7 +467,7 @@ def test_a_disk_that_refuses_any_write_leaves_nothing_behind(registry, model, tm
         assert files_in(tmp_path) == ["net.onnx", "out", *(f"out/{name}" for name in before)]
     else:
         pytest.fail("no run got through")
-    assert failing == 3  # model, report, lock
+    assert failing == 4  # model, report, page, lock
 
 
 def test_a_failed_first_run_does_not_leave_folders(registry, model, tmp_path, monkeypatch):

@@ -204,7 +204,11 @@ def test_a_goal_out_of_reach_keeps_the_best_so_far(job, tmp_path):
     best = max(trial.sqnr_db for trial in report.search.trials)
     assert report.accuracy.sqnr_db == pytest.approx(best)
     assert best > report.search.trials[0].sqnr_db + 3
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.rejected.onnx", "report.rejected.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "model.rejected.onnx",
+        "report.rejected.html",
+        "report.rejected.json",
+    ]
     written = json.loads((tmp_path / "out" / "report.rejected.json").read_text())
     assert [trial["chosen"] for trial in written["search"]["trials"]].count(True) == 1
     assert caught.value.exit_status == 5

@@ -14,12 +14,22 @@ from pathlib import Path
 from nncomp.cache import Cache, RecomputedWarning
 from nncomp.checkpoint import Checkpoint
 from nncomp.compiler.making import Made, make
-from nncomp.compiler.outputs import LOCK, MODEL, REJECTED, REJECTED_REPORT, REPORT, write_outputs
+from nncomp.compiler.outputs import (
+    LOCK,
+    MODEL,
+    PAGE,
+    REJECTED,
+    REJECTED_PAGE,
+    REJECTED_REPORT,
+    REPORT,
+    write_outputs,
+)
 from nncomp.compiler.planning import Prepared, prepare
 from nncomp.compiler.request import BudgetMissedError, CompilePlan, CompileRequest, CompileResult
 from nncomp.errors import ModelError, NncompWarning, ResourceError
 from nncomp.plugins import Registry
 from nncomp.report import Resources, Warned
+from nncomp.report.page import report_page
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +103,10 @@ def _delivered(prepared: Prepared, plan: CompilePlan, made: Made, started: float
         nonlocal report
         sizes = tuple((path.name, path.stat().st_size) for path in artifact)
         report = replace(report, files=sizes, after_bytes=sum(size for _, size in sizes))
-        return {REJECTED_REPORT: report.to_json()} if rejected else {REPORT: report.to_json(), LOCK: lock}
+        page = report_page(report.as_dict())
+        if rejected:
+            return {REJECTED_REPORT: report.to_json(), REJECTED_PAGE: page}
+        return {REPORT: report.to_json(), PAGE: page, LOCK: lock}
 
     if request.out is not None:
         name = REJECTED if rejected else MODEL

@@ -22,9 +22,11 @@ MODEL: Final = "model"
 REJECTED: Final = "model.rejected"
 REPORT: Final = "report.json"
 REJECTED_REPORT: Final = "report.rejected.json"
+PAGE: Final = "report.html"
+REJECTED_PAGE: Final = "report.rejected.html"
 LOCK: Final = "recipe.lock.toml"
 _MODEL_FILES: Final = tuple(f"{stem}{suffix}" for stem in (MODEL, REJECTED) for suffix in (".onnx", ".onnx.data"))
-OURS: Final = (*_MODEL_FILES, REPORT, REJECTED_REPORT, LOCK)
+OURS: Final = (*_MODEL_FILES, REPORT, REJECTED_REPORT, PAGE, REJECTED_PAGE, LOCK)
 """Names of files that a compilation may replace."""
 
 

@@ -157,6 +157,12 @@ class Report:
             _NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
         )
 
+    def _repr_html_(self) -> str:
+        """Return the gist of it, as notebooks show it."""
+        from nncomp.report.page import report_fragment
+
+        return report_fragment(self.as_dict())
+
     def _measured(self) -> dict[str, Any]:
         return {
             **(asdict(self.resources) if self.resources else {"cpu_s": None, "peak_memory_bytes": None}),

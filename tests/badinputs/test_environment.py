@@ -268,7 +268,12 @@ def test_two_runs_into_one_folder_do_not_mix_their_files(model, tmp_path):
     made = load(out / "model.onnx").info.metadata["nncomp.recipe"]
     assert lock.passes == (made,)
     assert report["recipe"][0].startswith(made.partition(",")[0])
-    assert sorted(path.name for path in out.iterdir()) == ["model.onnx", "recipe.lock.toml", "report.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "model.onnx",
+        "recipe.lock.toml",
+        "report.html",
+        "report.json",
+    ]
 
 
 # ------------------------------------------------------------------ 100: consoles

@@ -209,6 +209,7 @@ def test_a_model_too_large_for_one_message_gets_a_data_file_by_itself(compile_, 
         "model.onnx",
         "model.onnx.data",
         "recipe.lock.toml",
+        "report.html",
         "report.json",
     ]
     assert "model.onnx.data" in out.splitlines()[-1]

@@ -34,7 +34,7 @@ def test_the_result_is_a_table_before_and_after_a_table_of_passes_and_a_few_line
         in ended.out
     )
     assert lines[-1] == "wrote " + ", ".join(
-        str(tmp_path / "out" / name) for name in ("model.onnx", "recipe.lock.toml", "report.json")
+        str(tmp_path / "out" / name) for name in ("model.onnx", "recipe.lock.toml", "report.html", "report.json")
     )
     assert ended.messages == []
 

@@ -51,7 +51,7 @@ def results(folder: Path):
     """Return the files of a result by name, without what differs from run to run."""
     if not folder.exists():
         return {}
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".html"}
     if "report.json" in found:
         report = json.loads(found["report.json"])
         del report["measured"]

@@ -1,0 +1,196 @@
+"""What the page of one report says: taken from ``report.json``, put into words, and ready to be drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from nncomp.report.page.blocks import block_name, blocks, drawing, node_size
+from nncomp.report.page.charts import histogram, sparkline, stacked
+from nncomp.report.page.facts import before_after, figures
+from nncomp.report.page.rows import Row, any_timed, rows_of, slowest_first
+from nncomp.report.page.trials import trial_chart
+from nncomp.report.page.verdict import costly_layers
+
+_MOST_SPREADS: Final = 120
+_OPEN_UNTIL: Final = 24
+"""A model of so few layers is drawn unfolded."""
+
+_TICKS: Final = 600
+_MOST_PRICED: Final = 20
+
+
+def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the template ``report.html.j2`` prints."""
+    rows = rows_of(report)
+    skipped = report["layers"]["skipped"]
+    timed = any_timed(report["measured"]["layers"])
+    return {
+        "report": report,
+        "title": report["model"]["name"] or "model",
+        "figures": figures(report),
+        "facts": before_after(report),
+        "rows": slowest_first(rows),
+        "timed": timed,
+        "known_errors": any(row.layer["error"] is not None for row in rows),
+        "known_energy": any(row.energy_uj is not None for row in rows),
+        "compared_times": any(row.baseline_us is not None for row in rows),
+        "costly": costly_layers(rows, report["target_report"]),
+        "untimed": skipped.get("kernels") or skipped.get("latency") or "not measured",
+        "no_errors": skipped.get("error") or "not measured",
+        "precisions": Counter(row.layer["precision"] for row in rows),
+        "profile": _profile(rows),
+        "blocks": _blocks(rows),
+        "node": node_size(),
+        "spreads": _spreads(rows),
+        "passes": _passes(report),
+        "trials": report["search"] and trial_chart(report["search"]["trials"]),
+        "pruned": _pruned(report["results"]),
+        "ranks": _ranks(report["results"]),
+        "zeros": _zeros(report["results"]),
+        "energy": _energy(report["target_report"]),
+    }
+
+
+def _profile(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return all layers as columns in the order in which they run; neighbours share one in large models."""
+    size = -(-len(rows) // _TICKS) or 1
+    groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+    tallest = max((sum(row.share or 0 for row in group) for group in groups), default=0) or 1
+    width = 1000 / max(len(groups), 1)
+    columns = []
+    for number, group in enumerate(groups):
+        share = sum(row.share or 0 for row in group)
+        height = max(round(96 * share / tallest, 1), 1.5)
+        kinds = [row.layer["precision"] for row in group]
+        columns.append({
+            "x": round(number * width, 2), "height": height, "share": share, "rows": group,
+            "precision": "float" if "float" in kinds else max(set(kinds), key=lambda kind: (kinds.count(kind), kind)),
+        })  # fmt: skip
+    return {"columns": columns, "width": round(max(width * 0.86, 0.6), 2)}
+
+
+def _blocks(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    inputs = [row.layer["inputs"] for row in rows]
+    found = []
+    for number, members in enumerate(blocks(inputs), 1):
+        inside = [rows[member] for member in members]
+        islands = [row for row in inside if _is_island(row)]
+        found.append({
+            "number": number,
+            "name": block_name([row.layer["name"] for row in inside]),
+            "rows": inside,
+            "kinds": Counter(row.layer["kind"] for row in inside).most_common(3),
+            "share": sum(row.share or 0 for row in inside),
+            "islands": islands,
+            "open": bool(islands) or len(rows) <= _OPEN_UNTIL,
+            "drawing": drawing(members, inputs),
+            "by_layer": {row.number: row for row in inside},
+        })  # fmt: skip
+    if sum(1 for block in found if block["open"]) > _OPEN_UNTIL:  # float all over: unfolded by hand
+        for block in found:
+            block["open"] = False
+    return found
+
+
+def _is_island(row: Row) -> bool:
+    return row.layer["precision"] == "float" and bool(row.layer["macs"])
+
+
+def _spreads(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the layers with histograms, the one with the largest error first."""
+    found = [row for row in rows if row.layer["weight"] or row.layer["activation"]]
+    found.sort(key=lambda row: (-(row.layer["error"] or 0.0), row.number))
+    shown = [
+        {
+            "row": row,
+            "parts": [
+                (what, row.layer[key], histogram(row.layer[key]))
+                for what, key in (("weights", "weight"), ("output", "activation"))
+                if row.layer[key]
+            ],
+        }
+        for row in found[:_MOST_SPREADS]
+    ]
+    return {"shown": shown, "all": len(found)}
+
+
+def _passes(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {**step, "cpu_s": times["cpu_s"] + times["check_cpu_s"], "outcome": _outcome(step)}
+        for step, times in zip(report["passes"], report["measured"]["passes"], strict=True)
+    ]
+
+
+def _outcome(step: Mapping[str, Any]) -> str:
+    gate = step["gate"]
+    if step["error"]:
+        return f"rolled back: {step['error']}"
+    if not step["changed"]:
+        return "changed nothing"
+    if gate is None or gate["skipped"] or "relative" not in gate:
+        return "not checked"
+    if gate["identical"]:
+        return "bit-identical"
+    decibel = "" if gate["sqnr_db"] is None else f"{gate['sqnr_db']:.1f} dB, "
+    return f"{decibel}relative error {gate['relative']:.1e}"
+
+
+def _pruned(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return dimensions that lost elements, those that lost most first."""
+    found = []
+    for result in results.values():
+        told = result.get("dimensions") if isinstance(result, Mapping) else None
+        for name, facts in told.items() if isinstance(told, Mapping) else ():
+            if isinstance(facts, Mapping) and {"size", "left"} <= facts.keys():
+                share = facts["left"] / max(facts["size"], 1)
+                found.append({"name": name, **facts, "share": share, "bar": round(100 * share, 1)})
+    return sorted(found, key=lambda one: (one["share"], one["name"]))
+
+
+def _ranks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return layers that were decomposed."""
+    found = []
+    for result in results.values():
+        told = result.get("layers") if isinstance(result, Mapping) else None
+        for name, facts in told.items() if isinstance(told, Mapping) else ():
+            if isinstance(facts, Mapping) and "ranks" in facts:
+                values = facts.get("spectrum") or []
+                line = sparkline(values, max(facts["ranks"], default=0)) if len(values) > 1 else None
+                found.append({"name": name, **facts, "line": line})
+    return found
+
+
+def _zeros(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return layers that were made sparse: the share of their weights that is zero."""
+    found = []
+    for result in results.values():
+        told = result.get("layers") if isinstance(result, Mapping) and "sparsity" in result else None
+        for name, share in told.items() if isinstance(told, Mapping) else ():
+            if isinstance(share, int | float):
+                found.append({"name": name, "share": share, "bar": round(100 * share, 1)})
+    return found
+
+
+def _energy(target_report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the energy of an accelerator, by part and by layer."""
+    parts = target_report.get("energy_uj_by_part")
+    if not isinstance(parts, Mapping) or not parts:
+        return None
+    layers = [one for one in target_report.get("layers", []) if one.get("energy_pj")]
+    totals = [sum(one["energy_pj"].values()) for one in layers]
+    largest = max(totals, default=0.0) or 1.0
+    ranked = sorted(zip(totals, layers, strict=True), key=lambda one: -one[0])[:_MOST_PRICED]
+    return {
+        "parts": stacked(parts),
+        "total": target_report.get("energy_uj"),
+        "relative": target_report.get("energy_is") == "relative",
+        "hardware": target_report.get("hardware", {}).get("name", ""),
+        "layers": [
+            {"name": one["name"], "total": total / 1e6, "bound": one.get("bound", ""),
+             "parts": stacked({part: one["energy_pj"].get(part, 0.0) for part in parts}, largest)}
+            for total, one in ranked
+        ],
+        "count": len(layers),
+    }  # fmt: skip

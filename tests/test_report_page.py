@@ -1,0 +1,227 @@
+"""The page of a report, without a browser: what it says, that it escapes, loads nothing, and is the same each time."""
+
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from nncomp.compiler import CompileRequest, compile_model
+from nncomp.plugins import Registry
+from nncomp.report.page import report_fragment, report_page
+from nncomp.report.page.blocks import block_name, blocks, drawing
+from nncomp.report.page.charts import axis, histogram, stacked
+from nncomp.report.page.rendering import duration_text, visible
+from nncomp.testing import graph
+
+EVIL = '<script>alert("x")</script>\u202e\'"&\x07\ud800'
+
+VOID = {"meta", "link", "input", "br", "hr", "img"}
+
+
+class Checked(html.parser.HTMLParser):
+    """Collects what a browser would see: elements, their attributes, and text; and that elements are closed."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.open = [], [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def values(self, name):
+        return [value for _, found, value in self.attributes if found == name]
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Return a function that compiles text and gives the report as data."""
+    registry = Registry.discover()
+
+    def run(net, **request):
+        options = {"measure_seconds": 0.05, **request}
+        return compile_model(CompileRequest(model=net, **options), registry).report.as_dict()
+
+    return run
+
+
+@pytest.fixture
+def report(compiled, classifier):
+    data = [{"image": np.random.default_rng(n).normal(size=(1, 3, 224, 224)).astype(np.float32)} for n in range(2)]
+    return compiled(classifier, data=data)
+
+
+def evil(report):
+    """Return a report in which each name is hostile."""
+
+    def changed(value, key=""):
+        if isinstance(value, dict):
+            return {name: changed(item, name) for name, item in value.items()}
+        if isinstance(value, list):
+            return [changed(item, key) for item in value]
+        return EVIL if isinstance(value, str) and key not in ("precision", "status", "event") else value
+
+    return changed(report)
+
+
+# ------------------------------------------------------------------ the page
+
+
+def test_the_page_answers_which_layer_costs_most_and_why(report):
+    page = Checked(report_page(report))
+    text = " ".join(" ".join(page.texts).split())
+    assert "The layer that takes longest" in text
+    assert re.search(r"% of a run (It|Onnx)", text)
+    names = [item["name"] for item in report["layers"]["items"]]
+    assert all(name in text for name in names)
+    for section in (
+        "Before and after",
+        "Layers",
+        "INT8 coverage",
+        "Distributions",
+        "What was asked, and what was done",
+    ):
+        assert section in text
+
+
+def test_the_page_loads_nothing(report):
+    page = Checked(report_page(report))
+    assert page.values("src") == []
+    assert {value.partition(":")[0] for tag, name, value in page.attributes if name == "href" and tag == "link"} == {
+        "data"
+    }
+    assert all(value.startswith("#") for tag, name, value in page.attributes if name == "href" and tag == "a")
+    assert "http" not in re.sub(r'http-equiv="[^"]*"', "", report_page(report)).replace("http://www.w3.org", "")
+    (policy,) = [value for value in page.values("content") if "default-src 'none'" in value]
+    assert "'unsafe-inline'; script-src 'sha256-" in policy
+
+
+def test_links_inside_the_page_lead_somewhere(report):
+    page = Checked(report_page(report))
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for _, name, value in page.attributes if name == "href" and value.startswith("#")} <= set(ids)
+    labelled = {one for value in page.values("aria-labelledby") for one in value.split()}
+    assert labelled <= set(ids)
+
+
+def test_hostile_names_are_text(report):
+    text = report_page(evil(report))
+    page = Checked(text)
+    assert page.tags.count("script") == 1
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert "\u202e" not in text
+    assert "\\u202e" in text
+    assert "\x07" not in text
+    text.encode()
+    Checked(report_fragment(evil(report)))
+
+
+def test_the_same_report_is_the_same_page(report):
+    assert report_page(report) == report_page(report)
+
+
+def test_a_report_of_a_model_that_nothing_is_known_of_says_so(compiled):
+    net = graph("g (float[2] x) => (float[2] y) { y = Relu (x) }")
+    text = report_page(compiled(net, passes=("cleanup",), measure=False))
+    assert "not asked for" in text
+    assert "no pass changed numbers" in text
+    assert "Distributions" not in text
+    assert "Nothing runs in integers" in text
+
+
+def test_a_report_without_layers_is_shown_all_the_same(report):
+    older = {**report, "layers": {"against": "", "skipped": {}, "items": []}}
+    older["measured"] = {**report["measured"], "layers": [], "other_kernels_us": None}
+    assert "No layers are known" in report_page(older)
+
+
+def test_the_fragment_holds_no_style_or_script_that_reaches_out(report):
+    page = Checked(report_fragment(report))
+    assert {"script", "style", "link"}.isdisjoint(page.tags)
+    assert page.tags[0] == "div"
+
+
+# ------------------------------------------------------------------ parts
+
+
+def test_blocks_are_cut_where_one_value_goes_on():
+    # 0 -> 1 -> (2 -> 3, shortcut) -> 4 -> 5 -> 6
+    assert blocks([[], [0], [1], [2], [1, 3], [4], [5]]) == [[0, 1], [2, 3, 4], [5, 6]]
+    assert blocks([]) == []
+    assert blocks([[], []]) == [[0, 1]]
+
+
+def test_long_chains_are_cut_too():
+    assert [len(block) for block in blocks([[], *([number] for number in range(29))])] == [12, 12, 6]
+
+
+def test_blocks_are_named_by_what_their_layers_share():
+    assert block_name(["/layer1/layer1.0/conv1", "/layer1/layer1.0/conv2", "/layer1/layer1.0/Add"]) == "layer1/layer1.0"
+    assert block_name(["Conv_1", "Conv_2"]) == ""
+    assert block_name(["a/b"]) == ""
+
+
+def test_a_drawing_puts_each_layer_below_what_it_reads():
+    found = drawing([0, 1, 2, 3], [[], [0], [0], [1, 2]])
+    heights = {node.layer: node.y for node in found.nodes}
+    assert heights[0] < heights[1] == heights[2] < heights[3] < found.height
+    assert {node.x for node in found.nodes if node.layer in (1, 2)} != {found.nodes[0].x}
+    assert len(found.edges) == 5
+
+
+def test_a_histogram_is_drawn_inside_its_frame():
+    spread = {"low": -1.0, "high": 3.0, "counts": [0, 5, 100, 1], "covered": [-2.0, 2.0], "outside": 0.1}
+    found = histogram(spread)
+    assert found.covered == (0.0, 192.0)
+    numbers = [float(number) for number in re.findall(r"[-\d.]+", found.path)]
+    assert min(numbers) >= 0
+    assert max(numbers) <= 240
+    assert [text for _, text, _ in found.ticks] == ["-2", "0", "3"]
+
+
+def test_a_range_far_wider_than_the_numbers_does_not_squeeze_them():
+    spread = {"low": 0.0, "high": 1.0, "counts": [1, 1], "covered": [-100.0, 100.0], "outside": 0.0}
+    assert [text for _, text, _ in histogram(spread).ticks] == ["-1", "0", "2"]
+
+
+def test_one_number_has_a_histogram():
+    assert histogram({"low": 2.0, "high": 2.0, "counts": [3], "covered": None, "outside": None}).path.endswith("Z")
+
+
+def test_shares_add_up():
+    assert [part["left"] for part in stacked({"a": 1.0, "b": 3.0})] == [0.0, 25.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"), [(0, 10, [0, 2, 4, 6, 8, 10]), (1, 1, [1]), (0.93, 1.21, [1, 1.1, 1.2])]
+)
+def test_axes_have_round_numbers(low, high, found):
+    assert axis(low, high) == pytest.approx(found)
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"), [(None, "–"), (3.14, "3.14 µs"), (999.9, "1.00 ms"), (12345, "12.3 ms"), (2e6, "2.00 s")]
+)
+def test_times_have_three_digits(microseconds, text):
+    assert duration_text(microseconds) == text
+
+
+def test_what_cannot_be_seen_is_shown():
+    assert visible("a\u200eb\tc\ud800") == "a\\u200eb\tc\\ud800"
+    assert visible("naïve 模型 👩\u200d🔬") == "naïve 模型 👩\u200d🔬"
