@@ -17,10 +17,25 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import tvm
-from tvm import relax, te, tirx, topi
+from tvm import relax, s_tir, te, tirx, topi
+from tvm.ir import GenericConst as Constant
 from tvm.relax.frontend.onnx import onnx_frontend
 
-__all__ = ["VERSION", "Expr", "constant", "onnx_frontend", "quiet", "relax", "te", "tensor", "tirx", "topi", "tvm"]
+__all__ = [
+    "VERSION",
+    "Constant",
+    "Expr",
+    "constant",
+    "onnx_frontend",
+    "quiet",
+    "relax",
+    "s_tir",
+    "te",
+    "tensor",
+    "tirx",
+    "topi",
+    "tvm",
+]
 
 Expr: TypeAlias = Any
 """A Relax expression; TVM has no type hints."""

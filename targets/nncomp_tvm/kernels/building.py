@@ -1,0 +1,102 @@
+"""From a Relax module to an executable: our kernels where they fit, TVM's own for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from nncomp_tvm.kernels.cpu import CpuTarget
+from nncomp_tvm.kernels.graph import Walk, dtype_of, shape_of
+from nncomp_tvm.kernels.layout import channels_last
+from nncomp_tvm.kernels.regions import Cut, cut
+from nncomp_tvm.kernels.tiling import Tile
+from nncomp_tvm.library import relax, tvm
+
+Choice = Callable[[Cut], Tile]
+"""Which tile a region is cut with."""
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """What a kernel of a built module is: the name of its PrimFunc, what it computes, and how it was cut."""
+
+    name: str
+    ops: tuple[str, ...]
+    integer: bool
+    tile: Tile
+    macs: int
+
+
+@dataclass(frozen=True)
+class CpuBuild:
+    """An executable for TVM's virtual machine, and which of its functions are kernels of ours."""
+
+    executable: Any
+    kernels: tuple[KernelInfo, ...]
+
+
+def emit(module: Any, cuts: dict[Any, Cut], choose: Choice) -> tuple[Any, list[KernelInfo]]:
+    """Replace each region by a call of its kernel; equal kernels are one."""
+    names: dict[Hashable, Any] = {}
+    infos: list[KernelInfo] = []
+    inner = {variable for region in cuts.values() for variable in region.inner}
+
+    def kernel(walk: Walk, region: Cut, tile: Tile) -> Any:
+        key = (region.anchor.key, region.program, tile)
+        if key not in names:
+            name = "_".join(part.removeprefix("nn.") for part in region.ops)
+            names[key] = walk.builder.add_func(
+                region.anchor.write(region.program, tile).with_attr({"s_tir": True, "op_pattern": 8}),
+                f"nncomp_{name}"[:96],
+            )
+            infos.append(KernelInfo(names[key].name_hint, region.ops, region.anchor.integer, tile, region.anchor.macs))
+        return names[key]
+
+    def rewrite(walk: Walk, item: Any) -> Any:
+        variable, call = item
+        region = cuts.get(variable)
+        if region is None:
+            return call if variable not in inner else None
+        tile = choose(region)
+        arguments = [*region.anchor.arguments(tile), *region.operands]
+        shape, kind = shape_of(variable), dtype_of(variable)
+        result = relax.call_tir(
+            kernel(walk, region, tile),
+            relax.Tuple([walk.argument(argument) for argument in arguments]),
+            relax.TensorType(shape, kind),
+        )
+        output = region.anchor.output
+        if output == shape:
+            return result
+        flat = relax.call_tir(result.args[0], result.args[1], relax.TensorType(output, kind))
+        return relax.op.reshape(walk.emit(flat), shape)
+
+    return Walk(module, rewrite).run(), infos
+
+
+def build_cpu(module: Any, cpu: CpuTarget, *, threads: int = 1) -> CpuBuild:
+    """Compile ``main`` of a Relax module for a CPU.
+
+    Args:
+        module: ``main`` in NCHW, parameters bound as constants, quantization as ``relax.op.quantize`` and
+            ``dequantize``. Operators with symbolic dimensions get TVM's default code, which is right and slow.
+        cpu: What to compile for.
+        threads: With one, loops are plain; else the outermost of each kernel is parallel.
+    """
+    module = channels_last(module)
+    cuts = cut(module["main"], cpu, parallel=threads > 1)
+    module, kernels = emit(module, cuts, lambda region: region.anchor.tiles[0])
+    with cpu.target:
+        module = tvm.transform.Sequential(
+            [
+                relax.transform.LegalizeOps(),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+            ]
+        )(module)
+        executable = tvm.compile(
+            module, target=cpu.target, relax_pipeline=relax.pipeline.default_build_pipeline(), tir_pipeline="s_tir"
+        )
+    return CpuBuild(executable, tuple(kernels))

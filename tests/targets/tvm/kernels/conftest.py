@@ -1,0 +1,48 @@
+"""Small Relax functions, compiled by build_cpu and run."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from nncomp_tvm.kernels import CpuTarget, build_cpu
+from nncomp_tvm.library import relax, tensor, tvm
+
+
+class Bench:
+    """Builds ``main`` from a function of Relax variables, and runs it."""
+
+    def __init__(self, cpu):
+        self.cpu = cpu
+
+    def build(self, body, *inputs, threads=1):
+        builder = relax.BlockBuilder()
+        variables = [
+            relax.Var(f"x{i}", relax.TensorType(value.shape, str(value.dtype))) for i, value in enumerate(inputs)
+        ]
+        with builder.function("main", variables):
+            with builder.dataflow():
+                result = builder.emit_output(builder.emit(body(builder, *variables)))
+            builder.emit_func_output(result)
+        return build_cpu(builder.get(), self.cpu, threads=threads)
+
+    def run(self, body, *inputs, threads=1):
+        built = self.build(body, *inputs, threads=threads)
+        machine = relax.VirtualMachine(built.executable, tvm.cpu())
+        return machine["main"](*[tensor(value) for value in inputs]).numpy(), built
+
+
+@pytest.fixture(scope="session")
+def bench():
+    return Bench(CpuTarget.host())
+
+
+@pytest.fixture(params=["host", "haswell", "x86-64"])
+def any_bench(request):
+    """The host, and older CPUs whose code the host runs, too."""
+    return Bench(CpuTarget.host() if request.param == "host" else CpuTarget.named(request.param))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

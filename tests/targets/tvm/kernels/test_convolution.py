@@ -1,0 +1,124 @@
+"""Convolutions against numpy, for all that can be odd about them."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from nncomp_tvm.kernels import ByteDot, CpuTarget
+from nncomp_tvm.library import relax, tvm
+
+
+def convolved(x, w, strides=(1, 1), pads=(0, 0, 0, 0), dilation=(1, 1), groups=1):
+    """NCHW x OIHW -> NCHW, in the type of x."""
+    x = np.pad(x, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+    extent = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(2, 3))
+    windows = windows[:, :, :: strides[0], :: strides[1], :: dilation[0], :: dilation[1]]
+    parts = [
+        np.einsum("nchwij,ocij->nohw", a, b)
+        for a, b in zip(np.split(windows, groups, 1), np.split(w, groups, 0), strict=True)
+    ]
+    return np.concatenate(parts, 1)
+
+
+# input, weights, what is passed to conv2d
+CASES = {
+    "odd channels": ((1, 3, 7, 9), (5, 3, 3, 3), {"padding": (1, 1, 1, 1)}),
+    "stride": ((1, 8, 9, 10), (20, 8, 3, 3), {"padding": (1, 1, 1, 1), "strides": (2, 2)}),
+    "dilation, one side padded": ((1, 4, 11, 9), (17, 4, 3, 3), {"padding": (0, 2, 3, 0), "dilation": (2, 2)}),
+    "groups": ((2, 8, 6, 5), (36, 4, 3, 3), {"padding": (1, 1, 1, 1), "groups": 2}),
+    "1 x 1": ((2, 12, 5, 3), (40, 12, 1, 1), {}),
+    "1 x 1, stride": ((2, 8, 5, 6), (16, 8, 1, 1), {"strides": (2, 2)}),
+    "long kernel": ((1, 4, 4, 23), (16, 4, 1, 7), {"padding": (0, 3, 0, 3)}),
+    "depthwise": ((2, 21, 9, 7), (21, 1, 3, 3), {"padding": (1, 1, 1, 1), "groups": 21}),
+    "depthwise, stride": ((1, 16, 9, 12), (16, 1, 5, 5), {"padding": (2, 2, 2, 2), "strides": (2, 2), "groups": 16}),
+    "multiplier": ((1, 4, 6, 6), (8, 1, 3, 3), {"padding": (1, 1, 1, 1), "groups": 4}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_convolution_agrees_with_numpy(bench, rng, case):
+    shape, weights, options = case
+    x, w = rng.standard_normal(shape, np.float32), rng.standard_normal(weights, np.float32)
+    got, built = bench.run(lambda _, v: relax.op.nn.conv2d(v, relax.const(w), **options), x)
+    expected = convolved(x, w, **{{"padding": "pads"}.get(name, name): value for name, value in options.items()})
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert built.kernels[0].ops == ("nn.conv2d",)
+
+
+@pytest.mark.parametrize("zero", [0, 7, 128])
+@pytest.mark.parametrize("name", ["stride", "groups", "1 x 1", "depthwise", "dilation, one side padded"])
+def test_bytes_are_multiplied_exactly(bench, rng, name, zero):
+    """The scales are powers of two, so that float32 holds the sums: not one step may differ."""
+    assert_exact(bench, rng, *CASES[name], zero)
+
+
+def test_older_cpus_multiply_bytes_exactly_too(any_bench, rng):
+    """Largest factors: 16-bit sums would saturate."""
+    assert_exact(any_bench, rng, (1, 8, 5, 6), (20, 8, 3, 3), {"padding": (1, 1, 1, 1)}, 3, extreme=True)
+
+
+def assert_exact(bench, rng, shape, weights, options, zero, *, extreme=False):
+    x = rng.integers(0, 256, shape).astype(np.uint8)
+    w = rng.integers(-128, 128, weights).astype(np.int8)
+    if extreme:
+        x, w = np.full_like(x, 255), np.where(w < 0, -128, 127).astype(np.int8)
+    scales = np.float32(2.0) ** rng.integers(-9, -5, weights[0]).astype(np.float32)
+    got, built = bench.run(quantized(w, scales, zero, options), x)
+    sums = convolved(
+        x.astype(np.int32) - zero,
+        w.astype(np.int32),
+        **{{"padding": "pads"}.get(key, key): value for key, value in options.items()},
+    )
+    real = sums * (0.5 * scales.astype(np.float64))[:, None, None]
+    np.testing.assert_array_equal(got, np.clip(np.rint(real / 4) + 100, 0, 255).astype(np.uint8))
+    assert built.kernels[0].integer
+    assert built.kernels[0].ops == ("nn.conv2d", "quantize")
+
+
+def quantized(w, scales, zero, options):
+    """A convolution of u8 with scale 0.5 and zero point ``zero``; its result has scale 4 and zero point 100."""
+
+    def body(builder, v):
+        real = builder.emit(relax.op.dequantize(v, relax.const(np.float32(0.5)), relax.const(np.uint8(zero))))
+        zeros = relax.const(np.zeros_like(scales, np.int8))
+        weight = builder.emit(relax.op.dequantize(relax.const(w), relax.const(scales), zeros, axis=0))
+        total = builder.emit(relax.op.nn.conv2d(real, weight, **options))
+        return relax.op.quantize(total, relax.const(np.float32(4.0)), relax.const(np.uint8(100)), out_dtype="uint8")
+
+    return body
+
+
+@pytest.mark.parametrize(("mcpu", "instruction"), [("icelake-server", "vpdpbusd"), ("haswell", "vpmaddwd")])
+def test_the_machine_code_multiplies_bytes(bench, rng, mcpu, instruction):
+    body = quantized(rng.integers(-128, 128, (16, 8, 1, 1)).astype(np.int8), np.ones(16, np.float32), 0, {})
+    built = type(bench)(CpuTarget.named(mcpu)).build(body, np.zeros((1, 8, 4, 4), np.uint8))
+    assert instruction in built.executable.mod.imports[0].inspect_source("asm")
+
+
+def test_what_a_cpu_has_is_llvms_knowledge():
+    assert CpuTarget.named("icelake-server").dot is ByteDot.VNNI
+    assert (CpuTarget.named("skylake-avx512").dot, CpuTarget.named("skylake-avx512").lanes) == (ByteDot.WIDENED, 16)
+    assert (CpuTarget.named("haswell").dot, CpuTarget.named("haswell").lanes) == (ByteDot.WIDENED, 8)
+    assert (CpuTarget.named("x86-64").dot, CpuTarget.named("x86-64").lanes) == (ByteDot.PLAIN, 4)
+
+
+def test_a_symbolic_batch_is_left_to_tvm(bench, rng):
+    w = rng.standard_normal((4, 3, 3, 3), np.float32)
+    x = rng.standard_normal((3, 3, 5, 6), np.float32)
+    from nncomp_tvm.kernels import build_cpu
+    from nncomp_tvm.library import tensor, tirx
+
+    builder = relax.BlockBuilder()
+    variable = relax.Var("x", relax.TensorType((tirx.Var("n", "int64"), 3, 5, 6), "float32"))
+    with builder.function("main", [variable]):
+        with builder.dataflow():
+            out = builder.emit_output(
+                builder.emit(relax.op.nn.relu(builder.emit(relax.op.nn.conv2d(variable, relax.const(w)))))
+            )
+        builder.emit_func_output(out)
+    built = build_cpu(builder.get(), bench.cpu)
+    got = relax.VirtualMachine(built.executable, tvm.cpu())["main"](tensor(x)).numpy()
+    np.testing.assert_allclose(got, np.maximum(convolved(x, w), 0), rtol=1e-4, atol=1e-5)
+    assert built.kernels == ()

@@ -1,0 +1,118 @@
+"""What is fused behind a kernel, and that it computes the same."""
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from nncomp_tvm.library import relax
+
+
+def matmul(builder, x, w):
+    return builder.emit(relax.op.matmul(x, relax.const(w)))
+
+
+def test_a_chain_with_a_diamond_is_one_kernel(bench, rng):
+    """SiLU reads its operand twice; the residual is read where it is added."""
+    x, other = rng.standard_normal((5, 24), np.float32), rng.standard_normal((5, 19), np.float32)
+    w, bias = rng.standard_normal((24, 19), np.float32), rng.standard_normal(19, np.float32)
+
+    def body(builder, v, residual):
+        y = builder.emit(relax.op.add(matmul(builder, v, w), relax.const(bias)))
+        y = builder.emit(relax.op.multiply(y, builder.emit(relax.op.sigmoid(y))))
+        return relax.op.clip(builder.emit(relax.op.add(residual, y)), -2.0, 6.0)
+
+    got, built = bench.run(body, x, other)
+    y = x @ w + bias
+    np.testing.assert_allclose(got, np.clip(other + y / (1 + np.exp(-y)), -2, 6), rtol=1e-4, atol=1e-5)
+    assert [kernel.ops for kernel in built.kernels] == [("matmul", "add", "sigmoid", "multiply", "add", "clip")]
+
+
+def test_a_value_that_others_read_ends_a_kernel(bench, rng):
+    """Both products read the sum: it is stored."""
+    x, w = rng.standard_normal((4, 16), np.float32), rng.standard_normal((16, 16), np.float32)
+
+    def body(builder, v):
+        shared = builder.emit(relax.op.nn.relu(matmul(builder, v, w)))
+        return relax.op.add(matmul(builder, shared, w), matmul(builder, shared, w + 1))
+
+    got, built = bench.run(body, x)
+    shared = np.maximum(x @ w, 0)
+    np.testing.assert_allclose(got, shared @ w + shared @ (w + 1), rtol=1e-4, atol=1e-4)
+    assert sorted(kernel.ops for kernel in built.kernels) == [("matmul",), ("matmul", "add"), ("matmul", "nn.relu")]
+
+
+@pytest.mark.parametrize("shape", [(1,), (7, 1), (3, 1, 5), (3, 7, 5), (5,), (1, 7, 1)])
+def test_operands_broadcast(bench, rng, shape):
+    x, w = rng.standard_normal((3, 7, 4), np.float32), rng.standard_normal((4, 5), np.float32)
+    other = rng.standard_normal(shape, np.float32)
+    got, built = bench.run(lambda b, v, o: relax.op.subtract(o, matmul(b, v, w)), x, other)
+    np.testing.assert_allclose(got, other - x @ w, rtol=1e-4, atol=1e-5)
+    assert built.kernels[0].ops == ("matmul", "subtract")
+
+
+@pytest.mark.parametrize(
+    ("operator", "reference"),
+    [
+        (relax.op.exp, np.exp),
+        (relax.op.tanh, np.tanh),
+        (relax.op.sigmoid, lambda x: 1 / (1 + np.exp(-x))),
+        (relax.op.erf, np.vectorize(math.erf)),
+    ],
+    ids=["exp", "tanh", "sigmoid", "erf"],
+)
+def test_transcendental_functions_are_right_to_the_last_bits(bench, operator, reference):
+    x = np.concatenate([np.linspace(-80, 80, 3001), np.linspace(-4, 4, 3000), [0.0]]).astype(np.float32)[None]
+    got, _ = bench.run(lambda _, v: operator(v), x)
+    np.testing.assert_allclose(got, reference(x.astype(np.float64)), rtol=3e-7, atol=5e-7)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 16, 50])
+def test_softmax(bench, rng, columns):
+    x = 10 * rng.standard_normal((2, 3, columns), np.float32)
+    got, built = bench.run(lambda _, v: relax.op.nn.softmax(v, axis=-1), x)
+    e = np.exp(x - x.max(-1, keepdims=True))
+    np.testing.assert_allclose(got, e / e.sum(-1, keepdims=True), rtol=1e-5, atol=1e-7)
+    assert built.kernels[0].ops == ("nn.softmax",)
+
+
+@pytest.mark.parametrize("columns", [3, 48, 70])
+def test_layer_normalisation(bench, rng, columns):
+    x = rng.standard_normal((4, columns), np.float32)
+    gamma, beta = rng.standard_normal((2, columns), np.float32)
+    got, built = bench.run(
+        lambda _, v: relax.op.nn.layer_norm(v, relax.const(gamma), relax.const(beta), axes=[-1], epsilon=1e-5), x
+    )
+    centred = x - x.mean(-1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * gamma + beta
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert built.kernels[0].ops == ("nn.layer_norm",)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [((2, 3, 5, 7), (2, 3, 7, 20)), ((4, 5, 7), (1, 7, 3)), ((1, 5, 7), (4, 7, 33)), ((5, 7), (2, 7, 9))],
+)
+def test_products_of_activations(bench, rng, left, right):
+    a, b = rng.standard_normal(left, np.float32), rng.standard_normal(right, np.float32)
+    got, built = bench.run(lambda _, x, y: relax.op.matmul(x, y), a, b)
+    np.testing.assert_allclose(got, a @ b, rtol=1e-4, atol=1e-5)
+    assert built.kernels[0].ops == ("matmul",)
+
+
+def test_pooling_and_means(bench, rng):
+    x = rng.standard_normal((2, 19, 7, 9), np.float32)
+
+    def body(builder, v):
+        highest = builder.emit(relax.op.nn.max_pool2d(v, pool_size=(3, 3), strides=(2, 2), padding=(1, 1)))
+        average = builder.emit(relax.op.nn.avg_pool2d(highest, pool_size=(2, 2)))
+        return relax.op.mean(average, [2, 3])
+
+    got, built = bench.run(body, x)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
+    average = np.lib.stride_tricks.sliding_window_view(windows.max((-1, -2)), (2, 2), axis=(2, 3)).mean((-1, -2))
+    np.testing.assert_allclose(got, average.mean((2, 3)), rtol=1e-4, atol=1e-5)
+    assert [kernel.ops for kernel in built.kernels] == [("nn.max_pool2d",), ("nn.avg_pool2d",), ("mean",)]
