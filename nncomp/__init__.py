@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from nncomp.compiler import Compiled as Compiled
     from nncomp.compiler import CompileRequest as CompileRequest
     from nncomp.compiler import CompileResult as CompileResult
+    from nncomp.compiler import compile as compile
     from nncomp.compiler import compile_model as compile_model
     from nncomp.data import DataSource as DataSource
     from nncomp.hookspecs import API_VERSION as API_VERSION
@@ -51,7 +53,7 @@ _HOMES: Final[dict[str, str]] = {
     **dict.fromkeys(("API_VERSION", "hookimpl"), "nncomp.hookspecs"),
     **dict.fromkeys(("Artifact", "Capabilities", "Measurement", "Target"), "nncomp.targets"),
     **dict.fromkeys(("parse_graph", "print_graph"), "nncomp.text"),
-    **dict.fromkeys(("CompileRequest", "CompileResult", "compile_model"), "nncomp.compiler"),
+    **dict.fromkeys(("CompileRequest", "CompileResult", "Compiled", "compile", "compile_model"), "nncomp.compiler"),
     "DataSource": "nncomp.data",
     "Registry": "nncomp.plugins",
 }

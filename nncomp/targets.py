@@ -285,6 +285,14 @@ class Artifact(ABC):
         """Return tables of it that ``nncomp compile`` shows; none by default."""
         return ()
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what the target says, and its tables."""
+        from nncomp.htmltable import html_table
+
+        rows = [(key, value) for key, value in self.report().items() if not isinstance(value, Mapping | list | tuple)]
+        tables = [html_table(one.title, one.rows, head=one.columns) for one in self.tables()]
+        return "\n".join([html_table(type(self).__name__, rows), *tables])
+
 
 class Target(ABC):
     """A backend.

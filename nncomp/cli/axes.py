@@ -35,16 +35,12 @@ def axes(
     debug: Debug = False,
 ) -> None:
     """Show which channels, heads and units can be removed together, and what stands against the others."""
-    from nncomp import onnx_io
     from nncomp.axes import analyse
-    from nncomp.cli.registry import load_registry
+    from nncomp.cli.registry import load_verified
     from nncomp.cli.tables import show_json
     from nncomp.report import plain
-    from nncomp.verify import verify
 
-    registry = load_registry(plugin)
-    graph = onnx_io.load(model)
-    verify(graph)
+    registry, graph = load_verified(model, plugin)
     shapes = input_shapes(graph, dimensions(dim))
     found = _described(analyse(graph, registry.ops, approximate=approximate, input_shapes=shapes))
     found = {"model": str(model), **found}

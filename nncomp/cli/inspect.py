@@ -32,14 +32,10 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Show what a model holds and what one run of it costs."""
-    from nncomp import onnx_io
-    from nncomp.cli.registry import load_registry
+    from nncomp.cli.registry import load_verified
     from nncomp.cli.tables import show_json
-    from nncomp.verify import verify
 
-    registry = load_registry(plugin)
-    graph = onnx_io.load(model)
-    verify(graph)
+    registry, graph = load_verified(model, plugin)
     found = _described(graph, registry.ops, dimensions(dim), every=ops, run=run)
     found = {"model": str(model), **found}
     if json:

@@ -87,34 +87,53 @@ def _refuse_warnings(request: CompileRequest, warnings: Sequence[Warned]) -> Non
         raise ModelError(f"--strict: a warning: {first.message}{more}", code=first.code or "NNC-W000")
 
 
+def saved(result: CompileResult, out: Path) -> CompileResult:
+    """Write what a compilation gave into a folder: all of it, or nothing.
+
+    A result that misses its budget gets other names, and no exact recipe.
+
+    Returns:
+        The result with its files, and a report that knows their sizes.
+
+    Raises:
+        ResourceError: the disk refused (NNC-E001).
+    """
+    report, artifact = result.report, result.artifact
+    assert report is not None
+    assert artifact is not None
+    rejected = bool(report.missed)
+    sized = report
+
+    def texts(written: Sequence[Path]) -> dict[str, str]:
+        nonlocal sized
+        sizes = tuple((path.name, path.stat().st_size) for path in written)
+        sized = replace(report, files=sizes, after_bytes=sum(size for _, size in sizes))
+        page = report_page(sized.as_dict())
+        if rejected:
+            return {REJECTED_REPORT: sized.to_json(), REJECTED_PAGE: page}
+        return {REPORT: sized.to_json(), PAGE: page, LOCK: result.lock}
+
+    name = REJECTED if rejected else MODEL
+    files = write_outputs(out, lambda folder: artifact.save(folder, name=name), texts)
+    return replace(result, report=sized, files=files)
+
+
 def _delivered(prepared: Prepared, plan: CompilePlan, made: Made, started: float, caught: _Recorded) -> CompileResult:
-    request = prepared.request
-    lock = prepared.lock().to_toml()
-    rejected = bool(made.report.missed)
+    out, missed = prepared.request.out, made.report.missed
     report = replace(
         made.report,
-        status="rejected" if rejected else "done",
+        status="rejected" if missed else "done",
         warnings=tuple(made.warnings),
         resources=Resources(time.process_time() - started, _peak_memory()),
     )
-    files: tuple[Path, ...] = ()
-
-    def texts(artifact: Sequence[Path]) -> dict[str, str]:
-        nonlocal report
-        sizes = tuple((path.name, path.stat().st_size) for path in artifact)
-        report = replace(report, files=sizes, after_bytes=sum(size for _, size in sizes))
-        page = report_page(report.as_dict())
-        if rejected:
-            return {REJECTED_REPORT: report.to_json(), REJECTED_PAGE: page}
-        return {REPORT: report.to_json(), PAGE: page, LOCK: lock}
-
-    if request.out is not None:
-        name = REJECTED if rejected else MODEL
-        files = write_outputs(request.out, lambda folder: made.artifact.save(folder, name=name), texts)
-    result = CompileResult(plan, report, made.artifact, files, lock, tuple(caught.notices))
-    if rejected:
+    lock, notices = prepared.lock().to_toml(), tuple(caught.notices)
+    result = CompileResult(plan, report, made.artifact, made.graph, lock=lock, notices=notices)
+    if out is not None:
+        result = saved(result, out)
+    if missed:
+        files = result.files
         kept = f"the result is kept as {str(files[0])!r}" if files else "loosen the budget, or change the recipe"
-        raise BudgetMissedError(f"the budget is missed: {'; '.join(report.missed)}", result=result, hint=kept)
+        raise BudgetMissedError(f"the budget is missed: {'; '.join(missed)}", result=result, hint=kept)
     return result
 
 

@@ -49,6 +49,7 @@ class Made:
     """What came out of the passes and the target, and what is known of it."""
 
     records: list[PassRecord]
+    graph: Graph
     artifact: Artifact
     report: Report
     warnings: list[Warned]
@@ -156,7 +157,7 @@ def _judged(
         latency_skipped=not_measured,
     )
     found = [*_of_passes(records), *(Warned(code, message) for code, message in ctx.data_warnings)]
-    return Made(records, artifact, report, found)
+    return Made(records, graph, artifact, report, found)
 
 
 def _built(prepared: Prepared, graph: Graph, ctx: Context) -> Artifact:

@@ -123,6 +123,7 @@ class CompileResult:
         plan: What was to be done.
         report: What was done; None for a dry run.
         artifact: What the target built; None for a dry run.
+        graph: What the passes made of the model; None for a dry run.
         files: What was written, the model first.
         lock: The exact recipe, as TOML.
         notices: What cost time and changed nothing, such as a damaged cache; no part of the report.
@@ -131,6 +132,7 @@ class CompileResult:
     plan: CompilePlan
     report: Report | None = None
     artifact: Artifact | None = None
+    graph: Graph | None = None
     files: tuple[Path, ...] = ()
     lock: str = ""
     notices: tuple[Warned, ...] = ()

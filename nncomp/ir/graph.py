@@ -10,6 +10,7 @@ The methods lie in four modules, each a class on top of the one before: :mod:`~n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import cast
@@ -101,6 +102,18 @@ class Graph(ChangeableGraph):
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {sum(isinstance(n, Op) for n in self._nx)} ops>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the interface, ops by kind, and the constants."""
+        from nncomp.htmltable import html_table
+
+        kinds = Counter(f"{op.domain}.{op.kind}" if op.domain else op.kind for _, op in self.walk())
+        rows: list[tuple[object, ...]] = [("input", value.name, value.type) for value in self.inputs]
+        rows += [("output", value.name, value.type) for value in self.outputs]
+        rows += [("op", kind, count) for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))]
+        constants = [value.const for part in self.graphs() for value in part.constants() if value.const is not None]
+        rows.append(("constants", len(constants), f"{sum(tensor.nbytes for tensor in constants)} bytes"))
+        return html_table(f"graph {self.name}: {sum(kinds.values())} ops", rows)
 
     def _clone_into(self, mapping: dict[Node, Node], info: ModelInfo) -> Graph:
         copy = Graph(self.name, info=info)
