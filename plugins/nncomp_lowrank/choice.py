@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+from nncomp_lowrank.column_train import TrainOverColumns
 from nncomp_lowrank.conv_forms import Cp, TensorTrain
 from nncomp_lowrank.dense_forms import TrainOfMatrices, TreeOfMatrices
 from nncomp_lowrank.forms import Spatial, Svd, SvdOfInputs, Tucker
@@ -19,6 +20,7 @@ FORMS: Final = MappingProxyType(
             Tucker(),
             TensorTrain(),
             Cp(),
+            TrainOverColumns(),
             TrainOfMatrices(),
             TreeOfMatrices(),
         )

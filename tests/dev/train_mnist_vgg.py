@@ -10,11 +10,13 @@ Not a test, and nothing of nncomp is needed to run it. In an environment of its 
 few minutes on one CPU core.
 
 Four convolutions of 3x3 (16, 16, 32, 32 channels; BatchNormalization is folded into them) and three fully connected
-layers, 1568 -> 1024 -> 1024 -> 10: 99 % of the parameters are in the latter, as they are, mostly, in VGG-16.
+layers, 1568 -> 1024 -> 1024 -> 10: 99 % of the parameters are in the latter, as they are, mostly, in VGG-16. With
+``--channels 64 128 256 --hidden 256`` most of the work is in six wide convolutions instead.
 """
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,31 +31,30 @@ EPOCHS = 3
 BATCH = 128
 PEAK_LEARNING_RATE = 2e-3
 CALIBRATION_SAMPLES = 512
-BLOCKS = ((1, 16), (16, 16), "pool", (16, 32), (32, 32), "pool")
-DENSE = ((32 * 7 * 7, 1024), (1024, 1024), (1024, 10))
+IMAGE_SIZE = 28
+DIGITS = 10
 
 log = logging.getLogger("train_mnist_vgg")
 
 
-def build_network() -> nn.Sequential:
-    """Build the layers in order."""
+def build_network(channels: Sequence[int], hidden: int) -> nn.Sequential:
+    """Build the layers in order: two convolutions and a pool for each of ``channels``, then three dense layers."""
     layers: list[nn.Module] = []
-    for block in BLOCKS:
-        if isinstance(block, str):
-            layers.append(nn.MaxPool2d(2))
-        else:
-            layers += [nn.Conv2d(*block, 3, padding=1, bias=False), nn.BatchNorm2d(block[1]), nn.ReLU()]
+    size, width = IMAGE_SIZE, 1
+    for wider in channels:
+        for read in (width, wider):
+            layers += [nn.Conv2d(read, wider, 3, padding=1, bias=False), nn.BatchNorm2d(wider), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+        size, width = size // 2, wider
     layers.append(nn.Flatten())
-    for size in DENSE[:-1]:
-        layers += [nn.Linear(*size), nn.ReLU(), nn.Dropout(0.3)]
-    return nn.Sequential(*layers, nn.Linear(*DENSE[-1]))
+    for read in (width * size * size, hidden):
+        layers += [nn.Linear(read, hidden), nn.ReLU(), nn.Dropout(0.3)]
+    return nn.Sequential(*layers, nn.Linear(hidden, DIGITS))
 
 
-def train(x: Tensor, y: Tensor) -> nn.Sequential:
+def train(network: nn.Sequential, x: Tensor, y: Tensor) -> nn.Sequential:
     """Train for a fixed number of epochs; the test images decide nothing."""
-    torch.manual_seed(SEED)
     random = torch.Generator().manual_seed(SEED)
-    network = build_network()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     batches = len(x) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=EPOCHS * batches)
@@ -131,6 +132,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=60_000, help="training images to use")
+    parser.add_argument("--channels", type=int, nargs="+", default=[16, 32], help="of each pair of convolutions")
+    parser.add_argument("--hidden", type=int, default=1024, help="width of the dense layers")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)  # the order of a sum, and so the last bits of the weights, depend on it
@@ -138,7 +141,9 @@ def main() -> None:
     x, x_test = (np.asarray(arrays[key][:, None] / 255, np.float32) for key in ("x_train", "x_test"))
     y_test = arrays["y_test"].astype(np.int64)
     used = slice(arguments.images)
-    network = train(torch.from_numpy(x[used]), torch.from_numpy(arrays["y_train"][used].astype(np.int64)))
+    torch.manual_seed(SEED)
+    network = build_network(arguments.channels, arguments.hidden)
+    train(network, torch.from_numpy(x[used]), torch.from_numpy(arrays["y_train"][used].astype(np.int64)))
     log.info("accuracy on the test images: %.4f", accuracy(network, torch.from_numpy(x_test), torch.from_numpy(y_test)))
     arguments.folder.mkdir(parents=True, exist_ok=True)
     onnx.save(build_model(network), arguments.folder / "vgg.onnx")

@@ -225,7 +225,7 @@ def test_an_unknown_form_is_refused():
     with pytest.raises(RecipeError) as caught:
         decomposed(forms=["svd", "qr"])
     assert caught.value.message == "decompose.forms: unknown form 'qr'"
-    assert caught.value.hint == "forms: svd, svd-in, spatial, tucker, tt, cp, tt-matrix, ht-matrix"
+    assert caught.value.hint == "forms: svd, svd-in, spatial, tucker, tt, cp, tt-columns, tt-matrix, ht-matrix"
 
 
 def test_a_latency_without_a_probe_is_refused():

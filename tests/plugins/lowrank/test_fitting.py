@@ -75,6 +75,27 @@ def test_errors_without_factors_are_those_of_the_start(name):
     np.testing.assert_allclose(told, found, rtol=1e-4, atol=1e-9)
 
 
+def test_errors_of_a_train_over_columns_are_those_of_its_fit():
+    weight, gram = weight_and_moments(3, 32, 64)
+    form = FORMS["tt-columns"]
+    widest = {one[:3]: one for one in sorted(form.ranks(weight.shape, 2))}
+    told = np.array(form.errors(weight, form.ranks(weight.shape, 2), gram)) / output_error(weight, gram)
+    by_ranks = dict(zip(form.ranks(weight.shape, 2), told, strict=True))
+    for one in widest.values():
+        found = error(form, weight, one, gram, 0)
+        assert found * (1 - 1e-9) <= by_ranks[one] <= 1.3 * found, one  # the fit solves for U once more
+
+
+def test_a_train_over_columns_finds_the_structure_of_columns():
+    rng = np.random.default_rng(0)
+    weight = np.einsum("mr,ras,sb->mab", *(rng.normal(size=shape) for shape in ((40, 6), (6, 8, 4), (4, 8))))
+    weight = weight.reshape(40, 64)
+    _, gram = weight_and_moments(1, 1, 64)
+    form = FORMS["tt-columns"]
+    assert error(form, weight, (8, 8, 4, 6), gram, 1) < 1e-9
+    assert form.errors(weight, [(8, 8, 4, 6)], gram)[0] < 1e-9 * output_error(weight, gram)
+
+
 def test_channels_between_factors_are_of_like_size():
     model = graph("g (float[1,8,6,6] x) => (float[1,8,6,6] y) <float[8,8,3,3] w> { y = Conv <pads=[1,1,1,1]> (x, w) }")
     infer_types(model)

@@ -25,6 +25,7 @@ def full_ranks(name, shape):
         "tucker": (o, i),
         "tt": (o * 3, i * 3, i),
         "cp": (o * i * count // max(shape),),
+        "tt-columns": (3, 4, 4, 8),
         "tt-matrix": (2, 10**6),
         "ht-matrix": (2, 10**6),
     }[name]
@@ -90,7 +91,7 @@ PRODUCTS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["svd", "tt-matrix", "ht-matrix"])
+@pytest.mark.parametrize("name", ["svd", "tt-columns", "tt-matrix", "ht-matrix"])
 @pytest.mark.parametrize("text", PRODUCTS)
 def test_a_product_at_full_rank_stays_what_it_was(name, text):
     before, after = in_form(text, name)
