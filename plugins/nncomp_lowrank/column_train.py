@@ -19,11 +19,13 @@ from nncomp_lowrank.contraction import contractions, write_contractions
 from nncomp_lowrank.forms import Form, graded, leading
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.lowering import Floats
-from nncomp_lowrank.network import fitted, product, regression, weighted
+from nncomp_lowrank.network import fitted, product, regressed, regression, weighted
 from nncomp_lowrank.svd import Array, square_root
 
 _SPEC: Final = "mr,ras,sb->mab"
 _BONDS_TRIED: Final = (4, 8, 12, 16, 24)
+_SMALLEST: Final = 1 << 12
+"""Elements of a matrix that is worth it."""
 _MOST_OBLONG: Final = 4
 """Largest ratio of the two column modes."""
 
@@ -43,6 +45,8 @@ class TrainOverColumns(Form):
 
     def ranks(self, shape: tuple[int, ...], step: int) -> list[tuple[int, ...]]:
         """See :class:`Form`: columns split near the square, in either order."""
+        if math.prod(shape) < _SMALLEST:
+            return []
         outer = graded(min(shape) - 1, step, 16)
         return [
             (a, b, s, r)
@@ -80,16 +84,16 @@ class TrainOverColumns(Form):
         if not ranks:
             return []
         values, u = np.linalg.eigh(weighted(weight, gram) @ weight.T)
-        tails = np.concatenate([[0.0], np.cumsum(np.maximum(values, 0.0))])
+        values, u = np.maximum(values[::-1], 0.0), u[:, ::-1]
         widest = max(r for *_, r in ranks)
-        v = u[:, ::-1][:, :widest].T @ weight
+        v = u[:, :widest].T @ weight
         image = weighted(v, gram)
         missed = {}
-        for a, b, s in dict.fromkeys(one[:3] for one in ranks):
-            first = _first_modes(_last_mode(v, (a, b), gram, s), a, image, gram)
-            rest = v - first
-            missed[a, b, s] = np.cumsum(np.maximum((weighted(rest, gram) * rest).sum(axis=1), 0.0))
-        return [float(tails[len(weight) - r] + missed[a, b, s][r - 1]) for a, b, s, r in ranks]
+        for modes_and_bond in dict.fromkeys(one[:3] for one in ranks):
+            a, b, s = modes_and_bond
+            kept = _kept(image.reshape(-1, a, b), _last_mode(v, (a, b), gram, s), gram)
+            missed[modes_and_bond] = np.cumsum(np.maximum(values[:widest] - kept, 0.0))
+        return [float(values[r:].sum() + missed[a, b, s][r - 1]) for a, b, s, r in ranks]
 
     def product(self, factors: Sequence[Array], shape: tuple[int, ...]) -> Array:
         """See :class:`Form`."""
@@ -108,8 +112,8 @@ class TrainOverColumns(Form):
 
     def write(self, graph: Graph, op: Op, layer: Layer, weights: Sequence[Value]) -> None:
         """See :class:`Form`."""
-        (inner, bond), (_, outer) = [tuple(map(int, weight.shape or ())) for weight in weights[:2]]
-        sizes = {"m": layer.shape[0], "a": layer.shape[1] // inner, "b": inner, "r": outer, "s": bond}
+        modes = {"m": layer.shape[0], "a": layer.shape[1] // _size(weights[0], 0), "b": _size(weights[0], 0)}
+        sizes = modes | {"s": _size(weights[0], 1), "r": _size(weights[1], 1)}
         steps = contractions(["sb", "ras", "mr"], "ab")
         write_contractions(graph, op, steps, weights, sizes, data="ab", result="m")
 
@@ -132,10 +136,31 @@ def _last_mode(v: Array, modes: tuple[int, int], gram: Array, bond: int) -> Arra
     return np.asarray(leading(root @ (unfolded.T @ unfolded) @ root, bond).T @ inverse)
 
 
-def _first_modes(second: Array, modes: int, image: Array, gram: Array) -> Array:
-    """Return, given B, the rows (r, K) of the best train; ``image`` is V C."""
-    basis = np.kron(np.eye(modes), second)
-    return regression(basis, image, gram) @ basis
+def _kept(image: Array, second: Array, gram: Array) -> Array:
+    """Return, for each row of V, how much of its output's square is kept by the best train with this B.
+
+    Args:
+        image: V C, (r, a, b).
+        second: B, (s, b).
+        gram: C, (K, K) or (K,).
+    """
+    _, a, b = image.shape
+    wanted = image @ second.T
+    if gram.ndim == 1:
+        inner = np.einsum("sb,ab,tb->ast", second, gram.reshape(a, b), second, optimize=True)
+        best = np.stack([regressed(inner[k], wanted[:, k]) for k in range(a)], axis=1)
+        return np.asarray((wanted * best).sum(axis=(1, 2)))
+    half = np.tensordot(gram.reshape(a, b, a, b), second, (3, 1))  # (a, b, a', s')
+    inner = np.tensordot(half, second, (1, 1)).transpose(0, 3, 1, 2).reshape(wanted[0].size, -1)
+    flat = wanted.reshape(len(wanted), -1)
+    return np.asarray((flat * regressed(inner, flat)).sum(axis=1))
+
+
+def _size(value: Value, axis: int) -> int:
+    assert value.shape is not None
+    size = value.shape[axis]
+    assert isinstance(size, int)
+    return size
 
 
 def _evened(written: Array, read: Array) -> Array:

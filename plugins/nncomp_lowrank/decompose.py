@@ -19,7 +19,7 @@ from nncomp_lowrank.layers import Layer, find_layers
 from nncomp_lowrank.noise import plan_by_noise
 from nncomp_lowrank.options import Option, options_of
 from nncomp_lowrank.planning import Plan, plan_counted, plan_metered
-from nncomp_lowrank.pricing import Pricer
+from nncomp_lowrank.pricing import Pricer, cost_of
 from nncomp_lowrank.results import layer_facts, summary
 from nncomp_lowrank.rewriting import FitSettings, Rewriter, can_be_walked
 from nncomp_lowrank.statistics import Floats, input_moments, input_shapes, layer_inputs, model_error, sensitivities
@@ -139,7 +139,7 @@ class Decompose(Pass):
             plan = plan_by_noise(offered, timed)
         else:
             share = self.macs if self.macs is not None else self.params or 1.0
-            fixed = sum(getattr(one, cost) for op in unfit if (one := ctx.ops.cost(op, graph)) is not None)
+            fixed = cost_of(graph, unfit, ctx.ops, feeds, cost=cost)
             plan = plan_counted(offered, minds, pricer, cost=cost, share=share, fixed=fixed, stopwatch=timed)
         if timed is not None:
             plan.network = timed.network(graph)

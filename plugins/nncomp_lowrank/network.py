@@ -93,12 +93,16 @@ def _solved_first(spec: str, factors: Sequence[Array], image: Array, gram: Array
 
 def regression(basis: Array, image: Array, gram: Array) -> Array:
     """Return F (O, r) with the least output error of F B for a basis B (r, K); ``image`` is T C, (O, K)."""
-    inner = weighted(basis, gram) @ basis.T
-    inner[np.diag_indices_from(inner)] += _RIDGE * float(np.trace(inner)) / len(inner) + _TINY
+    return regressed(weighted(basis, gram) @ basis.T, image @ basis.T)
+
+
+def regressed(inner: Array, wanted: Array) -> Array:
+    """Return F (O, r) with F inner = wanted, for moments ``inner`` (r, r), on which a little ridge is put."""
+    inner = inner + (_RIDGE * float(np.trace(inner)) / len(inner) + _TINY) * np.eye(len(inner))
     try:
-        return np.asarray(np.linalg.solve(inner, basis @ image.T).T)
+        return np.asarray(np.linalg.solve(inner, wanted.T).T)
     except np.linalg.LinAlgError:
-        return np.asarray(image @ basis.T @ np.linalg.pinv(inner, hermitian=True))
+        return np.asarray(wanted @ np.linalg.pinv(inner, hermitian=True))
 
 
 def _descended(spec: str, factors: Sequence[Array], index: int, image: Array, gram: Array, *, steps: int) -> Array:

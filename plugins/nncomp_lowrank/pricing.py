@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nncomp.infer import infer_types
 from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
+from nncomp.report import with_shapes
+from nncomp.runtime import Feeds
 from nncomp_lowrank.forms import Form
 from nncomp_lowrank.layers import Layer
 from nncomp_lowrank.writing import write_form
@@ -45,21 +48,28 @@ class Pricer:
         """Return the price of the layer in a form."""
         return self._price(layer, form, ranks)
 
-    def alone(self, layer: Layer, site: Op, form: Form | None, ranks: tuple[int, ...], *, seed: int = 0) -> Graph:
-        """Return a graph of one site alone, with random weights."""
-        return layer_alone(layer, site, self._shapes[site_input(layer, site)], form, ranks, seed=seed)
+    def alone(self, layer: Layer, site: Op, form: Form | None, ranks: tuple[int, ...]) -> Graph:
+        """Return a graph of one site alone, with random weights: zeros may take another time."""
+        rng = np.random.default_rng(0)
+        return layer_alone(
+            layer, site, self._data_shape(layer, site), form, ranks, values=lambda shape: rng.normal(0, 0.05, shape)
+        )
 
     def key(self, layer: Layer, site: Op) -> object:
         """Return what makes two sites cost the same."""
         attrs = tuple(sorted((name, repr(attr.value)) for name, attr in site.attrs.items()))
-        return (site.kind, attrs, layer.groups, layer.shape, self._shapes[site_input(layer, site)], len(site.inputs))
+        return (site.kind, attrs, layer.groups, layer.shape, self._data_shape(layer, site), len(site.inputs))
+
+    def _data_shape(self, layer: Layer, site: Op) -> Shape:
+        return self._shapes[site_input(layer, site)]
 
     def _price(self, layer: Layer, form: Form | None, ranks: tuple[int, ...]) -> Price:
         macs = params = 0
         for _, site in layer.sites:
             key = (self.key(layer, site), form.name if form is not None else "", ranks)
             if key not in self._known:
-                self._known[key] = self._counted(self.alone(layer, site, form, ranks))
+                alone = layer_alone(layer, site, self._data_shape(layer, site), form, ranks, values=np.zeros)
+                self._known[key] = self._counted(alone)
             macs, params = macs + self._known[key].macs, self._known[key].params
         return Price(macs, params)
 
@@ -71,27 +81,52 @@ class Pricer:
 
 
 def layer_alone(
-    layer: Layer, site: Op, data: Shape, form: Form | None, ranks: tuple[int, ...], *, seed: int = 0
+    layer: Layer,
+    site: Op,
+    data: Shape,
+    form: Form | None,
+    ranks: tuple[int, ...],
+    *,
+    values: Callable[[Shape], NDArray[np.float64]],
 ) -> Graph:
-    """Return a graph with one input of shape ``data`` and one site of a layer, dense or in a form; random weights."""
-    rng = np.random.default_rng(seed)
+    """Return a graph with one input of shape ``data`` and one site of a layer, dense or in a form.
+
+    ``values`` makes the weights.
+    """
     graph = Graph("layer")
     graph.set_info(opsets=layer.home.opsets, ir_version=layer.home.info.ir_version)
     x = graph.add_input("x", TensorType(DataType.FLOAT, data))
     tensor = layer.home.constant(layer.weight)
     assert tensor is not None
-    weight = graph.add_constant("w", _random(rng, tensor.shape))
+    weight = graph.add_constant("w", values(tensor.shape).astype(np.float32))
     bias = site.input(2) if site.kind in ("Conv", "Gemm") else None
-    operands = [x, weight, graph.add_constant("b", _random(rng, (layer.groups * layer.shape[0],)))][: 3 if bias else 2]
+    biases = values((layer.groups * layer.shape[0],)).astype(np.float32)
+    operands = [x, weight, graph.add_constant("b", biases)][: 3 if bias else 2]
     op = graph.add_op(site.kind, operands, ["y"], attrs=site.attrs, name="layer")
     graph.set_outputs([op.output])
     infer_types(graph)
     if form is None:
         return graph
     twin = Layer("layer", weight, graph, layer.view, layer.kernel, [(graph, op)])
-    factors = [[_random(rng, shape).astype(np.float64) for shape in form.shapes(layer.shape, ranks)]] * layer.groups
+    factors = [[values(shape) for shape in form.shapes(layer.shape, ranks)]] * layer.groups
     write_form(twin, form, factors)
     return graph
+
+
+def cost_of(graph: Graph, chosen: Iterable[Op], ops: OpTable, feeds: Feeds | None, *, cost: str) -> int:
+    """Return what some ops of a model cost in all, ``macs`` or ``params``, at the sizes of ``feeds``.
+
+    Sizes that nobody knows are 1.
+    """
+    guessed = {
+        value.name: tuple(dim if isinstance(dim, int) else 1 for dim in value.shape)
+        for value in graph.inputs
+        if value.shape is not None
+    }
+    sized = with_shapes(graph, ops, guessed, feeds=feeds)
+    twins = {op: (part, twin) for (_, op), (part, twin) in zip(graph.walk(), sized.walk(), strict=True)}
+    costs = (ops.cost(twin, part) for part, twin in map(twins.__getitem__, chosen))
+    return sum(getattr(one, cost) for one in costs if one is not None)
 
 
 def site_input(layer: Layer, site: Op) -> Value:
@@ -99,10 +134,6 @@ def site_input(layer: Layer, site: Op) -> Value:
     value = site.inputs[layer.view.data]
     assert value is not None
     return value
-
-
-def _random(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray[Shape, np.dtype[np.float32]]:
-    return rng.normal(0, 0.05, shape).astype(np.float32)
 
 
 def _is_float(value: Value) -> bool:

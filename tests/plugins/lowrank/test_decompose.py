@@ -8,6 +8,7 @@ from nncomp.data import FeedSource
 from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.passes import Context
+from nncomp.report import with_shapes
 from nncomp.runtime import run
 from nncomp.targets import OpCost
 from nncomp.testing import assert_same_function, graph
@@ -205,6 +206,19 @@ def test_a_budget_of_energy_is_met_by_the_prices_of_layers():
     assert found["promised_energy_ratio"] > 1.6
     assert found["promised_speedup"] is None
     assert all(before > after for before, after in (one["energy_nj"] for one in found["layers"].values()))
+
+
+@pytest.mark.parametrize("name", ["macs", "params"])
+def test_layers_that_are_skipped_count_where_the_batch_is_not_known(name):
+    text = NET.replace("float[1,16,8,8]", "float[N,16,8,8]").replace("float[1,10]", "float[N,10]")
+    before, after, ctx = decomposed(text, **{name: 0.7}, skip=("c1",))
+    sized = [graph_of_one_image(model) for model in (before, after)]
+    assert cost(sized[1], name) <= 0.7 * cost(sized[0], name) + 42  # biases are no weights
+    assert ctx.results["decompose"]["reached"] <= 0.7
+
+
+def graph_of_one_image(model):
+    return with_shapes(model, Context().ops, {"x": (1, 16, 8, 8)})
 
 
 def test_what_cannot_be_reached_says_how_far_it_goes():

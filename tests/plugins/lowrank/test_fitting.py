@@ -76,7 +76,7 @@ def test_errors_without_factors_are_those_of_the_start(name):
 
 
 def test_errors_of_a_train_over_columns_are_those_of_its_fit():
-    weight, gram = weight_and_moments(3, 32, 64)
+    weight, gram = weight_and_moments(3, 64, 64)
     form = FORMS["tt-columns"]
     widest = {one[:3]: one for one in sorted(form.ranks(weight.shape, 2))}
     told = np.array(form.errors(weight, form.ranks(weight.shape, 2), gram)) / output_error(weight, gram)
