@@ -70,6 +70,7 @@ CODES: Final[dict[str, str]] = {
     "NNC-G002": "a pass left an invalid graph",
     "NNC-G003": "a pass changed the model's interface",
     "NNC-G004": "the result misses the accuracy budget",
+    "NNC-G005": "what a target built gives other results than the graph",
     "NNC-E001": "the disk refused a write",
     "NNC-E002": "memory ran out",
     "NNC-W000": "a warning of a plugin that has no code",

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
@@ -201,6 +202,7 @@ class Context:
         notes: what passes did and would not do, in order; see :meth:`note`.
         results: measured facts that passes leave for the report, by pass name.
         scratch: room on the disk for large constants that passes make.
+        reproducer: folder in which a target leaves what replays a build that went wrong; None writes nothing.
     """
 
     ops: OpTable = field(default_factory=builtin_table)
@@ -217,6 +219,7 @@ class Context:
     notes: list[Note] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
     scratch: Scratch = field(default_factory=Scratch)
+    reproducer: Path | None = None
 
     def note(self, event: str, subject: str, *, node: str = "", reason: str = "", code: str = "") -> None:
         """Record a :class:`Note`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -70,7 +69,7 @@ def make(prepared: Prepared, checkpoint: Checkpoint | None, cache: Cache | None)
         keep_going=request.keep_going,
         apart=request.isolate,
         instruments=[_PassLog(), ValueWatch(ctx, prepared.feeds)],
-        reproducer=Path(f"{request.out.resolve()}.repro") if request.out is not None else None,
+        reproducer=prepared.reproducer,
         keeper=checkpoint,
     )
     records = pipeline.run(graph, ctx)

@@ -94,7 +94,14 @@ class Prepared:
             threads=self.request.threads,
             cache=cache,
             progress=self.request.progress,
+            reproducer=self.reproducer,
         )
+
+    @property
+    def reproducer(self) -> Path | None:
+        """Folder for what replays a pass or a build that broke; None when nothing is written at all."""
+        out = self.request.out
+        return Path(f"{out.resolve()}.repro") if out is not None else None
 
     def plan(self, *, check: bool) -> CompilePlan:
         """Return the plan; with ``check``, also what the target says of the model as it is."""

@@ -86,7 +86,7 @@ class TvmCpuTarget(Target):
         """
         from nncomp_tvm.building import build_for_cpu
 
-        return build_for_cpu(graph, ctx, cpu=self.options.cpu, sizes=self._sizes(graph, ctx))
+        return build_for_cpu(graph, ctx, cpu=self.options.cpu, sizes=self._sizes(graph, ctx), command=self.spec)
 
     def _sizes(self, graph: Graph, ctx: Context) -> Sizes:
         """Return what is compiled for: the first sample's sizes, and 1 for open ones where there is no data."""

@@ -1,0 +1,154 @@
+"""The gate: a library is handed over only when it gives what ONNX Runtime gives for the same graph.
+
+TVM has a history of wrong results at some optimization levels, so each build is run. When it differs, the smallest
+piece of the graph that still does is looked for and left beside the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+from onnx.reference import ReferenceEvaluator
+
+from nncomp.errors import GateError, NncompError, NncompWarning
+from nncomp.gate import HALF_LIMIT, compare
+from nncomp.ir import DataType, Graph, TensorType
+from nncomp.onnx_io import graph_to_proto
+from nncomp.passes import Context
+from nncomp.runtime import Feeds, RuntimeFailure, Session, random_feeds
+from nncomp_tvm.artifact import TvmArtifact
+from nncomp_tvm.reproducing import Build, Reproducer
+
+FLOAT_LIMIT: Final = 1e-4
+"""Relative error (L2) of an output in single precision."""
+
+QUANTIZED_LIMIT: Final = 0.05
+"""The same where the graph quantizes: a sum between two codes may become either, and what follows moves on."""
+
+_SAMPLES: Final = 4
+
+
+class UnseenWarning(NncompWarning):
+    """A build that could not be compared."""
+
+
+def checked(artifact: TvmArtifact, graph: Graph, ctx: Context, build: Build, *, command: str) -> TvmArtifact:
+    """Return ``artifact`` when its results are those of ONNX Runtime on calibration inputs, or on random ones.
+
+    Args:
+        artifact: What was built from ``graph``.
+        graph: A model's own graph.
+        ctx: For data, seed, and where to leave a reproducer.
+        build: Builds another graph in the same way, for given inputs; for the search of what is wrong.
+        command: Target as the command line writes it, for the replay.
+
+    Raises:
+        GateError: the results differ (NNC-G005).
+    """
+    try:
+        samples = _samples(graph, artifact, ctx)
+    except NncompError as error:
+        return _unseen(artifact, ctx, error.message)
+    reference = reference_of(graph)
+    for feeds in samples:
+        try:
+            expected = reference(feeds)
+        except RuntimeFailure as error:
+            return _unseen(artifact, ctx, f"the graph cannot be run for comparison: {error.message}")
+        problem = difference(graph, expected, artifact.run(feeds))
+        if problem:
+            hint = ""
+            if ctx.reproducer is not None:
+                hint = Reproducer(build, difference, reference_of).write(graph, feeds, ctx.reproducer, command, problem)
+            raise GateError(f"the compiled model is wrong: {problem}", code="NNC-G005", hint=hint)
+    return artifact
+
+
+def difference(graph: Graph, expected: Mapping[str, Any], got: Mapping[str, Any]) -> str:
+    """Say how results differ from ONNX Runtime's by more than the graph's types excuse, "" if they do not.
+
+    Float outputs are held to a relative error (L2), integers to equality; quantized outputs may be one step off.
+    """
+    limit = _limit(graph)
+    for name, wanted in expected.items():
+        found = got[name]
+        quantized = _is_code(graph, name)
+        if quantized and np.shape(wanted) == np.shape(found):
+            steps = int(np.abs(np.asarray(wanted, np.int64) - np.asarray(found, np.int64)).max(initial=0))
+            if steps > 1:
+                return f"output {name!r} is up to {steps} steps away from ONNX Runtime's"
+            continue
+        deviation = compare([{name: wanted}], [{name: found}])
+        if deviation.identical or (deviation.relative <= limit and _has_float(wanted)):
+            continue
+        if _negligible(wanted, found):
+            continue
+        return f"output {name!r} is {deviation.relative:.2g} relative away from ONNX Runtime's"
+    return ""
+
+
+def reference_of(graph: Graph) -> Callable[[Feeds], dict[str, Any]]:
+    """Return what runs ``graph`` as ONNX means it: ONNX Runtime, or ONNX's evaluator where that has no kernel.
+
+    Raises, when called, RuntimeFailure: neither runs it.
+    """
+    try:
+        return Session(graph).run
+    except RuntimeFailure as refusal:
+        message = refusal.message
+        try:
+            evaluator = ReferenceEvaluator(graph_to_proto(graph))
+        except Exception as error:
+            raise RuntimeFailure(message) from error
+
+    def run(feeds: Feeds) -> dict[str, Any]:
+        try:
+            with np.errstate(all="ignore"):
+                return dict(zip(evaluator.output_names, evaluator.run(None, dict(feeds)), strict=True))
+        except Exception as error:  # it raises whatever numpy does where it has no kernel
+            raise RuntimeFailure(message) from error
+
+    return run
+
+
+def _samples(graph: Graph, artifact: TvmArtifact, ctx: Context) -> list[Feeds]:
+    if ctx.data is not None:
+        return list(islice(iter(ctx.data), _SAMPLES))
+    twin = graph.clone()
+    for port in artifact.manifest.inputs:
+        value = twin.find(port.name)
+        if port.shape is not None and isinstance(value.type, TensorType):
+            twin.set_type(value, TensorType(value.type.dtype, tuple(dim or None for dim in port.shape)))
+    return [random_feeds(twin, seed=ctx.seed)]
+
+
+def _unseen(artifact: TvmArtifact, ctx: Context, reason: str) -> TvmArtifact:
+    ctx.warn(UnseenWarning(f"the gate could not look: {reason}", code="NNC-W063"))
+    return artifact
+
+
+def _limit(graph: Graph) -> float:
+    dtypes = {value.type.dtype for value in graph.values() if isinstance(value.type, TensorType)}
+    if any(op.kind in ("QuantizeLinear", "DynamicQuantizeLinear") for op in graph.ops()):
+        return QUANTIZED_LIMIT
+    return HALF_LIMIT if dtypes & {DataType.FLOAT16, DataType.BFLOAT16} else FLOAT_LIMIT
+
+
+def _is_code(graph: Graph, name: str) -> bool:
+    producer = graph.find(name).producer
+    return producer is not None and producer.kind in ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv")
+
+
+def _has_float(value: Any) -> bool:
+    return np.asarray(value, object if isinstance(value, list) else None).dtype.kind not in "iub"
+
+
+def _negligible(wanted: Any, found: Any) -> bool:
+    """Whether both are nothing but rounding: outputs that cancel to zero have no relative error to speak of."""
+    if isinstance(wanted, list) or np.shape(wanted) != np.shape(found) or not _has_float(wanted):
+        return False
+    a, b = np.asarray(wanted, np.float64), np.asarray(found, np.float64)
+    return bool((np.abs(a) < 1e-6).all() and (np.abs(b) < 1e-6).all())
