@@ -17,7 +17,7 @@ class Curve:
 
     Attributes:
         errors: (A + 1,), ascending from 0; infinite for more than may leave.
-        levels: The numbers of atoms that may leave, ascending from 0.
+        levels: The numbers of atoms that may leave, ascending from 0, or from those that have left already.
     """
 
     errors: npt.NDArray[np.float64]
@@ -25,16 +25,20 @@ class Curve:
 
 
 def levels(size: int, align: int, least: int = 1) -> Counts:
-    """Return how many of ``size`` atoms may leave: so many that a multiple of ``align`` stays, and ``least`` do.
+    """Return how many of ``size`` atoms may leave: none, or so many that a multiple of ``align`` and ``least`` stay.
 
-    A dimension that is no multiple itself may be cut down to one; what is shorter than twice ``align`` may be halved,
-    and so on, since kernels are filled in halves before they are filled in single channels.
+    A dimension that is no multiple itself may be cut down to one.
     """
-    step = align
-    while step > 1 and size < 2 * step:
-        step //= 2
-    kept = np.arange(step * max(-(-least // step), 1), size, step)
+    kept = np.arange(align * max(-(-least // align), 1), size, align)
     return np.concatenate([[0], size - kept[::-1]])
+
+
+def steps(align: int) -> list[int]:
+    """Return the multiples to try, the coarsest first: kernels are filled in halves before they are in single atoms."""
+    found = [align]
+    while found[-1] > 1:
+        found.append(found[-1] // 2)
+    return found
 
 
 def allocate(curves: Sequence[Curve], cost: Callable[[Counts], float], budget: float) -> Counts:
@@ -52,13 +56,13 @@ def allocate(curves: Sequence[Curve], cost: Callable[[Counts], float], budget: f
     Returns:
         (D,). Where the budget cannot be met, all that may leave.
     """
-    gone = np.zeros(len(curves), np.int64)
+    gone = np.array([curve.levels[0] for curve in curves], np.int64)
     while (now := cost(gone)) > budget:
         step = _best_step(curves, cost, gone, now)
         if step is None:
             return gone
         gone = _just_enough(curves, cost, gone, budget, step)
-    return _given_back(curves, cost, gone, budget)
+    return given_back(curves, cost, gone, budget)
 
 
 def _best_step(
@@ -94,8 +98,11 @@ def _just_enough(
     return trial
 
 
-def _given_back(curves: Sequence[Curve], cost: Callable[[Counts], float], gone: Counts, budget: float) -> Counts:
-    """Take steps back that the budget does not need, those that spare most error first."""
+def given_back(curves: Sequence[Curve], cost: Callable[[Counts], float], gone: Counts, budget: float) -> Counts:
+    """Take steps back that the budget does not need, those that spare most error first.
+
+    Curves may have other levels than those that ``gone`` was allocated by.
+    """
     while True:
         best, found = 0.0, None
         for dimension, curve in enumerate(curves):

@@ -1,70 +1,92 @@
 """Branches: a residual block whose inner dimension is gone for good adds a constant, and is taken out as a whole.
 
 An axis may not become empty, so the axis algebra keeps one atom of each. But a layer that has lost *all* columns gives
-its bias alone; where that is added to a stream, the layer and all in front of it that nobody else reads can go.
+its bias alone; where that is added to a stream, the layer and all in front of it that nobody else reads can go. The
+bias goes too: the layers behind have biases of their own, and a constant that is added to a stream would be one more
+op, in the way of fusing what stands before and behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from nncomp.errors import GateError
 from nncomp.gate import Gate
-from nncomp.ir import Graph, Value
+from nncomp.ir import Graph, Op, Value
 from nncomp.ops import OpTable
+from nncomp.ops.accessors import clip_bounds
 from nncomp.passes import Effect
 from nncomp_prune.fitting import Layer, layer_of
 from nncomp_prune.readings import Reading
 from nncomp_prune.tracks import Track
 
 
-def is_branch(graph: Graph, track: Track, found: Mapping[str, Reading], ops: OpTable) -> bool:
-    """True when one layer reads the track and nothing else, and its output is only added to a tensor of its shape."""
-    if len(track.layers) != 1:
-        return False
-    (name,) = track.layers
-    layer = layer_of(graph, name, ops)
-    if layer.bias is None or not np.isin(found[name].atoms, track.dimension.atoms).all():
-        return False
-    value = _given(layer)
-    users = graph.users(value)
-    if not graph.single_use(value) or not users[0].is_a("Add"):
-        return False
-    other = users[0].input(1 if users[0].input(0) is value else 0)
-    return other is not None and graph.constant(other) is None and other.shape == value.shape
+def branches(graph: Graph, tracks: Iterable[Track], found: Mapping[str, Reading], ops: OpTable) -> set[Track]:
+    """Return the tracks that may vanish: of two that meet in one sum the first, or nothing might be left of it."""
+    sums: dict[Op, Track] = {}
+    for track in tracks:
+        if (add := _sum_of(graph, track, found, ops)) is not None:
+            sums.setdefault(add, track)
+    return set(sums.values())
 
 
-def take_out(graph: Graph, tracks: Iterable[Track], ops: OpTable, gate: Gate) -> int:
-    """Replace the layers that read ``tracks``, whose weights are zero, by what they still give: their biases.
+def silence(graph: Graph, tracks: Iterable[Track], ops: OpTable) -> list[Value]:
+    """Put zeros where branches are added, and remove what only they needed; return the zeros."""
+    zeros = []
+    for track in tracks:
+        for name in track.layers:
+            value = _given(layer_of(graph, name, ops))
+            zero = graph.add_constant(f"{name}_gone", np.zeros([1] * len(value.shape or ()), np.float32))
+            graph.replace_uses(value, zero)
+            graph.remove_unused([value])
+            zeros.append(zero)
+    return zeros
 
-    Returns:
-        How many branches there were.
+
+def take_out(graph: Graph, zeros: Sequence[Value], gate: Gate | None = None) -> None:
+    """Remove the sums with ``zeros``, and an activation behind one that has been applied in front of it already.
 
     Raises:
         GateError: the graph computes something else now (NNC-G001).
     """
-    names = [name for track in tracks for name in track.layers]
-    if not names:
-        return 0
+    if not zeros:
+        return
     before = graph.clone()
-    for name in names:
-        layer = layer_of(graph, name, ops)
-        assert layer.bias is not None and not layer.weight.any()
-        value = _given(layer)
-        rank = len(value.shape or ())
-        shape = [1, -1, *(1,) * (rank - 2)] if layer.view.kernel > 1 or len(layer.view.shape) > 2 else [-1]
-        constant = layer.bias.values.reshape(shape).astype(np.float32)
-        graph.replace_uses(value, graph.add_constant(f"{name}_left", constant))
-        graph.remove_unused([value])
-    result = gate.check(before, graph, Effect.REASSOCIATES)
-    if not result.passed:
+    for zero in zeros:
+        (add,) = graph.users(zero)
+        stream = add.input(1 if add.input(0) is zero else 0)
+        assert stream is not None
+        bounds = None if stream.producer is None else clip_bounds(stream.producer, graph)
+        again = [op for op in graph.users(add.output) if bounds is not None and clip_bounds(op, graph) == bounds]
+        graph.replace_uses(add.output, stream)
+        for op in again:
+            graph.replace_uses(op.output, stream)
+        graph.remove_unused([add.output, *(op.output for op in again)])
+    result = None if gate is None else gate.check(before, graph, Effect.REASSOCIATES)
+    if result is not None and not result.passed:
         raise GateError(
-            f"without {len(names)} branches that give constants, the network differs at {result.first_divergence}",
+            f"without {len(zeros)} branches that give nothing, the network differs at {result.first_divergence}",
             code="NNC-G001",
         )
-    return len(names)
+
+
+def _sum_of(graph: Graph, track: Track, found: Mapping[str, Reading], ops: OpTable) -> Op | None:
+    """Return the Add that one layer's output goes to, which reads the track and nothing else; None if there is none."""
+    if len(track.layers) != 1:
+        return None
+    (name,) = track.layers
+    layer = layer_of(graph, name, ops)
+    if layer.bias is None or not np.isin(found[name].atoms, track.dimension.atoms).all():
+        return None
+    value = _given(layer)
+    (add, *_) = graph.users(value) or (None,)
+    if add is None or not graph.single_use(value) or not add.is_a("Add"):
+        return None
+    other = add.input(1 if add.input(0) is value else 0)
+    plain = other is not None and graph.constant(other) is None and other.shape == value.shape
+    return add if plain else None
 
 
 def _given(layer: Layer) -> Value:

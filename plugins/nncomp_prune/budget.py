@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
-from nncomp.axes import AxisAnalysis, analyse, remove
+from nncomp.axes import AxisAnalysis
 from nncomp.errors import UnsupportedError
-from nncomp.infer import infer_types
 from nncomp.ir import Graph
 from nncomp.passes import Context
-from nncomp_prune.allocation import Counts, Curve, allocate
+from nncomp_prune.allocation import Counts, Curve, allocate, given_back
+from nncomp_prune.cutting import cut
 from nncomp_prune.pricing import CostModel, energy_model, macs_model, params_model
 from nncomp_prune.schedule import Schedule
 
 _TRIALS: Final = 6
-_CLOSE: Final = 0.01
+CLOSE: Final = 0.01
+"""How near a budget must be met, as a share of the model."""
+
 _SECONDS: Final = 1.0
 
 
@@ -27,6 +30,19 @@ class Budget(StrEnum):
 
     MACS = "macs"
     PARAMS = "params"
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """An allocation and its price.
+
+    Attributes:
+        gone: Atoms that leave, a dimension.
+        share: What the model costs then, relative to what it costs as it is.
+    """
+
+    gone: Counts
+    share: float
 
 
 class Money:
@@ -47,21 +63,37 @@ class Money:
         dimensions = [one.track.dimension for one in self._planned]
         return (macs_model if budget is Budget.MACS else params_model)(self._analysis, dimensions)
 
-    def by_latency(self, curves: Sequence[Curve], share: float) -> Counts:
+    def by_count(
+        self, curves: Sequence[Curve], share: float, budget: Budget, *, finer: Sequence[Sequence[Curve]] = ()
+    ) -> Bought:
+        """Return the allocation that keeps ``share`` of what is counted.
+
+        Where that saves too much, since steps are coarse, as few as are needed are taken back by ``finer`` curves.
+        """
+        model = self.model(budget)
+        everything = model.total(np.zeros(len(curves), np.int64))
+        gone = allocate(curves, model.total, share * everything)
+        for more in finer:
+            if model.total(gone) >= (share - CLOSE) * everything:
+                break
+            gone = given_back(more, model.total, gone, share * everything)
+        return Bought(gone, model.total(gone) / max(everything, 1e-300))
+
+    def by_latency(self, curves: Sequence[Curve], share: float) -> Bought:
         """Return the allocation whose latency is next to ``share`` of the model's, by bisection over its operations.
 
         Weights do not matter for time, so trial models are cut without compensation.
 
         Raises:
-            UnsupportedError: nothing can be timed (NNC-T002), or even the smallest model takes longer (NNC-M052).
+            UnsupportedError: nothing can be timed (NNC-T002).
         """
-        return self._by_trial(curves, share, self.model(Budget.MACS), self._time, words=("fastest", "time"))
+        return self._by_trial(curves, share, self.model(Budget.MACS), self._time)
 
-    def by_energy(self, curves: Sequence[Curve], share: float) -> Counts:
+    def by_energy(self, curves: Sequence[Curve], share: float) -> Bought:
         """Return the allocation whose energy is next to ``share`` of the model's; layers count by their energy.
 
         Raises:
-            UnsupportedError: the target knows no energies (NNC-T002), or even the smallest model takes more (NNC-M052).
+            UnsupportedError: the target knows no energies (NNC-T002).
         """
         whole = self._energies(self._graph)
         dimensions = [one.track.dimension for one in self._planned]
@@ -70,37 +102,24 @@ class Money:
         def energy(gone: Counts) -> float:
             return sum(self._energies(self._trial(gone)).values()) / max(sum(whole.values()), 1e-300)
 
-        return self._by_trial(curves, share, model, energy, words=("leanest", "energy"))
+        return self._by_trial(curves, share, model, energy)
 
     def _by_trial(
-        self,
-        curves: Sequence[Curve],
-        share: float,
-        model: CostModel,
-        measured: Callable[[Counts], float],
-        *,
-        words: tuple[str, str],
-    ) -> Counts:
+        self, curves: Sequence[Curve], share: float, model: CostModel, measured: Callable[[Counts], float]
+    ) -> Bought:
         everything = model.total(np.zeros(len(curves), np.int64))
         low, high, best = 0.0, 1.0, None
         for _ in range(_TRIALS):
             middle = share if best is None else (low + high) / 2.0
             gone = allocate(curves, model.total, middle * everything)
-            time = measured(gone)
-            if best is None or abs(time - share) < abs(best[0] - share):
-                best = time, gone
-            if abs(time - share) <= _CLOSE:
+            one = Bought(gone, measured(gone))
+            if best is None or abs(one.share - share) < abs(best.share - share):
+                best = one
+            if abs(one.share - share) <= CLOSE:
                 break
-            low, high = (low, middle) if time > share else (middle, high)
+            low, high = (low, middle) if one.share > share else (middle, high)
         assert best is not None
-        if best[0] > share * 1.1:
-            superlative, unit = words
-            raise UnsupportedError(
-                f"prune-structured: the {superlative} model found takes {best[0]:.2f} of the {unit}, "
-                f"the budget is {share:g}",
-                code="NNC-M052",
-            )
-        return best[1]
+        return best
 
     def _time(self, gone: Counts) -> float:
         if self._ctx.probe is None:
@@ -124,9 +143,5 @@ class Money:
 
     def _trial(self, gone: Counts) -> Graph:
         """Return the model without the atoms that are gone; nothing makes up for them."""
-        trial = self._graph.clone()
-        infer_types(trial, self._ctx.ops)
-        twin = analyse(trial, self._ctx.ops)
         parts = zip(self._planned, gone, strict=True)
-        remove(twin, np.concatenate([one.track.dimension.atoms[one.order[:number]] for one, number in parts]))
-        return trial
+        return cut(self._analysis, self._graph, {one.track: one.order[:number] for one, number in parts}, self._ctx.ops)

@@ -9,26 +9,28 @@ from itertools import islice
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from nncomp.axes import AxisAnalysis, analyse, remove_checked
 from nncomp.errors import DataError, NncompWarning, RecipeError, UnsupportedError
 from nncomp.gate import Gate
-from nncomp.infer import infer_types
-from nncomp.ir import Graph, Op
+from nncomp.ir import Graph, Op, Value
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.runtime import Feeds
 from nncomp.selectors import select
-from nncomp_prune.allocation import Curve, allocate, evenly, levels
-from nncomp_prune.branches import is_branch, take_out
-from nncomp_prune.budget import Budget, Money
+from nncomp_prune.allocation import Counts, Curve, evenly, levels, steps
+from nncomp_prune.branches import branches, silence, take_out
+from nncomp_prune.budget import Bought, Budget, Money
 from nncomp_prune.compensation import Atoms, compensate, leave_out, refit_biases
 from nncomp_prune.criteria import NEEDS_DATA, Criterion, scored
+from nncomp_prune.cutting import located, vanished
 from nncomp_prune.readings import readings
 from nncomp_prune.schedule import Schedule, schedules
 from nncomp_prune.tracks import Track, tracks
 
-_SMALLEST_SAVING: Final = 1e-3
+_BUDGETS: Final = ("macs", "params", "latency", "energy", "ratio")
+
+_BEYOND: Final = {"macs": 1.0 + 1e-9, "params": 1.0 + 1e-9, "latency": 1.1, "energy": 1.1}
+"""How far beyond a budget is taken for good: what is measured is noisy."""
 
 
 class Compensation(StrEnum):
@@ -70,6 +72,9 @@ class PruneStructured(Pass):
     align: int = option(0, help="what stays is a multiple of this; 0: of what the target's kernels like", ge=0)
     least: float = option(0.1, help="share of each dimension that stays in any case", ge=0, le=1)
     branches: bool = option(True, help="whole branches of residual blocks may go, where a constant does for them")
+    rounds: int = option(
+        2, help="in how many rounds atoms leave, by least squares: errors are priced anew in each", ge=1
+    )
     keep: tuple[str, ...] = option((), help="ops that keep all their output channels; by name or label, globs, re:...")
     skip: tuple[str, ...] = option((), help="ops to leave alone: neither their channels nor their weights change")
     samples: int = option(512, help="calibration samples to look at", ge=1)
@@ -82,7 +87,7 @@ class PruneStructured(Pass):
     def objection(self, target: Any) -> str:
         """Return what is wrong with the budget, if anything is."""
         del target
-        given = [name for name in ("macs", "params", "latency", "energy", "ratio") if getattr(self, name) is not None]
+        given = [name for name in _BUDGETS if getattr(self, name) is not None]
         if len(given) == 1:
             return ""
         return "give one budget: macs, params, latency, energy or ratio" + (
@@ -110,18 +115,21 @@ class PruneStructured(Pass):
         shapes = {name: array.shape for feeds in _first(ctx)[:1] for name, array in feeds.items()}
         analysis = analyse(graph, ctx.ops, input_shapes=shapes)
         found, whole = self._tracks(graph, analysis, ctx)
-        planned = self._schedules(graph, found, whole, ctx)
-        chosen = self._chosen(graph, analysis, planned, ctx)
         original, before = graph.clone(), (analysis.macs(), analysis.params())
-        self._leave_out(original, graph, chosen, ctx)
+        chosen: dict[Track, Atoms] = {}
+        zeros: list[Value] = []
+        rounds = self._rounds()
+        for number in range(rounds):
+            last, gone = number == rounds - 1, set(vanished(chosen))
+            planned = self._schedules(graph, found, whole, ctx, original=original, chosen=chosen, last=last)
+            chosen = self._chosen(Money(original, analysis, planned, ctx), planned, chosen, (number + 1) / rounds, ctx)
+            zeros += silence(graph, [track for track in vanished(chosen) if track not in gone], ctx.ops)
+            self._leave_out(original, graph, chosen, ctx, last=last)
         gate = Gate(_first(ctx) or None, seed=ctx.seed)
-        vanished = [track for track, atoms in chosen.items() if len(atoms) == len(track)]
-        take_out(graph, vanished, ctx.ops, gate)
-        infer_types(graph, ctx.ops)
-        after = analyse(graph, ctx.ops, input_shapes=shapes)
-        gone = translated(analysis, after, {track: atoms for track, atoms in chosen.items() if track not in vanished})
-        left = after.macs(gone), after.params(gone)
-        unseen = bool(gone.size) and remove_checked(after, gone, gate, seed=ctx.seed) is None
+        take_out(graph, zeros, gate)
+        after, atoms = located(analysis, graph, chosen, ctx.ops, input_shapes=shapes)
+        left = after.macs(atoms), after.params(atoms)
+        unseen = bool(atoms.size) and remove_checked(after, atoms, gate, seed=ctx.seed) is None
         if unseen or gate.skipped:
             reason = gate.skipped or "the network does not run on the inputs there are"
             ctx.warn(NncompWarning(f"what was taken out could not be checked: {reason}", code="NNC-W063"))
@@ -135,6 +143,8 @@ class PruneStructured(Pass):
         """
         reading, elsewhere = readings(analysis, ctx.ops)
         found, left = tracks(analysis, reading, elsewhere)
+        may_vanish = self.branches and self.ratio is None and self.criterion is Criterion.OBS
+        whole = branches(graph, found, reading, ctx.ops) if may_vanish else set()
         kept = self._selected(graph, "keep") | self._selected(graph, "skip")
         skipped = {op.output.name for op in self._selected(graph, "skip")}
         for track in list(found):
@@ -142,7 +152,7 @@ class PruneStructured(Pass):
                 left[track.name] = "a selector keeps it"
             elif skipped & set(track.layers):
                 left[track.name] = "a layer that sums over it is skipped"
-            elif levels(len(track), self._align(track, ctx), self._least(track)).size < 2:
+            elif track not in whole and levels(len(track), self._finest(track), self._least(track)).size < 2:
                 left[track.name] = f"{len(track)} elements are no more than what must stay"
             else:
                 continue
@@ -154,52 +164,103 @@ class PruneStructured(Pass):
                 ctx.note("declined", self.name, node=pinned.name, reason=_why(pinned.reasons))
         if not found:
             raise _nothing(left, analysis)
-        branches = self.branches and self.ratio is None and self.criterion is Criterion.OBS
-        return found, {track for track in found if branches and is_branch(graph, track, reading, ctx.ops)}
+        return found, whole & set(found)
 
-    def _schedules(self, graph: Graph, found: Sequence[Track], whole: set[Track], ctx: Context) -> list[Schedule]:
+    def _rounds(self) -> int:
+        """Return in how many rounds atoms leave: prices are taken again where they depend on what has left."""
+        again = self.criterion is Criterion.OBS and self.compensate is Compensation.LEAST_SQUARES
+        return self.rounds if again and self.ratio is None else 1
+
+    def _samples(self, *, last: bool) -> int:
+        """Return how many samples count in a round: those before the last only show the way."""
+        return self.samples if last else max(self.samples // 2, 1)
+
+    def _schedules(
+        self,
+        graph: Graph,
+        found: Sequence[Track],
+        whole: set[Track],
+        ctx: Context,
+        *,
+        original: Graph,
+        chosen: Mapping[Track, Atoms],
+        last: bool,
+    ) -> list[Schedule]:
         if self.criterion is not Criterion.OBS:
             return scored(graph, found, self.criterion, ctx, samples=self.samples, positions=self.positions)
-        return schedules(
+        done = {track: Schedule(track, chosen[track], np.zeros(len(track) + 1)) for track in vanished(chosen)}
+        planned = schedules(
             graph,
-            found,
+            [track for track in found if track not in done],
             ctx,
+            original=original,
+            gone=chosen,
             whole=whole,
-            samples=self.samples,
+            samples=self._samples(last=last),
             positions=self.positions,
             ridge=self.ridge,
             sensitivity=0 if self.ratio is not None else self.sensitivity,
         )
+        return [*planned, *done.values()]
 
     def _chosen(
-        self, graph: Graph, analysis: AxisAnalysis, planned: Sequence[Schedule], ctx: Context
+        self, money: Money, planned: Sequence[Schedule], before: Mapping[Track, Atoms], part: float, ctx: Context
     ) -> dict[Track, Atoms]:
-        """Return which atoms of each track leave, none for tracks that stay whole.
+        """Return which atoms of each track leave, none for tracks that stay whole, once ``part`` of the way is gone.
 
         Raises:
-            UnsupportedError: the budget asks for nothing that could be removed (NNC-M052).
+            UnsupportedError: the budget asks for nothing that could be removed, or for too much (NNC-M052).
         """
-        curves = [Curve(one.errors, self._levels(one, ctx)) for one in planned]
-        money = Money(graph, analysis, planned, ctx)
         if self.ratio is not None:
-            gone = evenly(curves, self.ratio)
-        elif self.latency is not None:
-            gone = money.by_latency(curves, self.latency)
-        elif self.energy is not None:
-            gone = money.by_energy(curves, self.energy)
+            gone = evenly([self._curve(one, before, self._fitting(one.track, ctx)) for one in planned], self.ratio)
         else:
-            budget = Budget.MACS if self.macs is not None else Budget.PARAMS
-            model = money.model(budget)
-            share = self.macs if self.macs is not None else self.params
-            assert share is not None
-            gone = allocate(curves, model.total, share * model.total(np.zeros(len(curves), np.int64)))
-        if not gone.any():
+            gone = self._within(money, planned, before, part, ctx)
+        if not gone.any() and part == 1.0:
             raise UnsupportedError(f"{self.name}: the budget leaves everything as it is", code="NNC-M052")
         return {one.track: one.order[:number] for one, number in zip(planned, gone, strict=True) if number}
 
-    def _leave_out(self, original: Graph, graph: Graph, chosen: dict[Track, Atoms], ctx: Context) -> None:
+    def _within(
+        self, money: Money, planned: Sequence[Schedule], before: Mapping[Track, Atoms], part: float, ctx: Context
+    ) -> Counts:
+        """Return how many atoms leave: in whole kernels if that meets the budget, else in halves of them, and so on."""
+        name, given = next((name, share) for name in _BUDGETS if (share := getattr(self, name)) is not None)
+        share = 1.0 - (1.0 - given) * part
+        tried = [self.align] if self.align else steps(_liked(ctx))
+        curves = [[self._curve(one, before, step) for one in planned] for step in tried]
+        bought: Bought | None = None
+        if part < 1.0:
+            curves = curves[:1]  # what is too coarse for this part of the way waits for the last one
+        for number, some in enumerate(curves):
+            if name == "latency":
+                bought = money.by_latency(some, share)
+            elif name == "energy":
+                bought = money.by_energy(some, share)
+            else:
+                bought = money.by_count(some, share, Budget(name), finer=curves[number + 1 :])
+            if part == 1.0 and bought.share <= share * _BEYOND[name]:
+                return bought.gone
+        assert bought is not None
+        if part == 1.0:
+            raise UnsupportedError(
+                f"{self.name}: the smallest model found has {bought.share:.2f} of the {name}, the budget is {given:g}",
+                code="NNC-M052",
+            )
+        return bought.gone if bought.share >= given else np.array([one.levels[0] for one in curves[0]], np.int64)
+
+    def _curve(self, one: Schedule, before: Mapping[Track, Atoms], step: int) -> Curve:
+        """Return what may leave of a track so that multiples of ``step`` channels stay."""
+        gone = len(before.get(one.track, ()))
+        found = levels(len(one.track), _in_atoms(one.track, step), self._least(one.track))
+        if len(one.order) == len(one.track):
+            found = np.append(found, len(one.track))
+        return Curve(one.errors, np.append(gone, found[found > gone]))
+
+    def _leave_out(
+        self, original: Graph, graph: Graph, chosen: dict[Track, Atoms], ctx: Context, *, last: bool
+    ) -> None:
+        kept = {track: atoms for track, atoms in chosen.items() if track not in vanished(chosen)}
         if self.compensate is Compensation.NONE:
-            leave_out(graph, chosen, ctx)
+            leave_out(graph, kept, ctx)
             return
         skipped = {op.output.name for op in self._selected(graph, "skip")}
         layers = [
@@ -208,7 +269,7 @@ class PruneStructured(Pass):
             if ctx.ops.matrix(op, graph) is not None and op.output.name not in skipped
         ]
         if self.compensate is Compensation.BIAS:
-            leave_out(graph, chosen, ctx)
+            leave_out(graph, kept, ctx)
             refit_biases(original, graph, layers, ctx, samples=self.samples, positions=self.positions)
             return
         compensate(
@@ -217,7 +278,7 @@ class PruneStructured(Pass):
             layers,
             chosen,
             ctx,
-            samples=self.samples,
+            samples=self._samples(last=last),
             positions=self.positions,
             ridge=self.ridge,
             choose_again=self.criterion is Criterion.OBS,
@@ -227,33 +288,25 @@ class PruneStructured(Pass):
         patterns = getattr(self, which)
         return select(graph, patterns, option=f"{self.name}.{which}") if patterns else set()
 
-    def _align(self, track: Track, ctx: Context) -> int:
-        """Return of how many atoms a multiple should stay; an atom may have many channels, as a head has."""
-        wanted = self.align or (ctx.target.channel_alignment if ctx.target is not None else 1)
-        return wanted // math.gcd(wanted, track.dimension.first.positions.shape[1])
+    def _finest(self, track: Track) -> int:
+        return _in_atoms(track, self.align or 1)
 
-    def _levels(self, one: Schedule, ctx: Context) -> npt.NDArray[np.int64]:
-        found = levels(len(one.track), self._align(one.track, ctx), self._least(one.track))
-        return np.append(found, len(one.track)) if len(one.order) == len(one.track) else found
+    def _fitting(self, track: Track, ctx: Context) -> int:
+        """Return the multiple of which two fit into a track."""
+        tried = steps(self.align or _liked(ctx))
+        return next((step for step in tried if 2 * _in_atoms(track, step) <= len(track)), 1)
 
     def _least(self, track: Track) -> int:
         return max(1, int(np.ceil(self.least * len(track))))
 
 
-def translated(before: AxisAnalysis, after: AxisAnalysis, chosen: Mapping[Track, Atoms]) -> npt.NDArray[np.int64]:
-    """Return the atoms of ``chosen`` as ``after`` calls them: of the same graph, when some constants are new."""
-    names = np.zeros(before.count + 1, np.int64)
-    for value, axes in before.labels.items():
-        if value.producer is None:
-            continue
-        others = after.labels.get(after.graph.find(value.name)) if after.graph.has_name(value.name) else None
-        for old, new in zip(axes, others or (), strict=False):
-            if old is not None and new is not None:
-                names[old] = new
-    parts = [names[track.dimension.atoms[atoms]] for track, atoms in chosen.items()]
-    found = np.concatenate([np.zeros(0, np.int64), *parts])
-    assert found.all(), "an atom of the analysis is lost"
-    return np.asarray(found)
+def _liked(ctx: Context) -> int:
+    return ctx.target.channel_alignment if ctx.target is not None else 1
+
+
+def _in_atoms(track: Track, channels: int) -> int:
+    """Return how many atoms make a multiple of ``channels``; an atom may have many channels, as a head has."""
+    return channels // math.gcd(channels, track.dimension.first.positions.shape[1])
 
 
 def _first(ctx: Context) -> list[Feeds]:

