@@ -71,7 +71,7 @@ class PruneStructured(Pass):
     compensate: Compensation = option(Compensation.LEAST_SQUARES, help="what makes up for the atoms that are gone")
     align: int = option(0, help="what stays is a multiple of this; 0: of what the target's kernels like", ge=0)
     least: float = option(0.1, help="share of each dimension that stays in any case", ge=0, le=1)
-    branches: bool = option(True, help="whole branches of residual blocks may go, where a constant does for them")
+    branches: bool = option(True, help="whole branches of residual blocks may go")
     rounds: int = option(
         2, help="in how many rounds atoms leave, by least squares: errors are priced anew in each", ge=1
     )
