@@ -5,7 +5,7 @@ from nncomp.statistics.bodies import exposed, watchable
 from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, collect, executor_of
 from nncomp.statistics.layerwise import LayerWalk, collect_moments, residual_aims, spread
 from nncomp.statistics.moments import Moments, MomentSums
-from nncomp.statistics.observe import observe
+from nncomp.statistics.observe import observe, remembered
 
 __all__ = [
     "BINS",
@@ -23,6 +23,7 @@ __all__ = [
     "executor_of",
     "exposed",
     "observe",
+    "remembered",
     "residual_aims",
     "spread",
     "watchable",

@@ -18,7 +18,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ from nncomp.text import model_digest
 if TYPE_CHECKING:
     from nncomp.ir import Graph
     from nncomp.passes import Context
+
+T = TypeVar("T")
 
 _KEEP_EVERY_S: Final = 20.0
 
@@ -79,6 +81,26 @@ def observe(
         memory.finish(begun, [(warning.code, warning.message) for warning in data.warnings])
     ctx.data_warnings.extend(memory.warnings)
     return begun.found
+
+
+def remembered(ctx: Context, compute: Callable[[], T], *parts: Any) -> T:
+    """Return ``compute()``, or what it returned when it was called with the same parts and calibration data before.
+
+    Args:
+        ctx: Gives data and cache.
+        compute: Returns plain data (:mod:`nncomp.state`), and depends on nothing but its code, ``parts`` and the data.
+        parts: Plain data; for graphs their digests (:func:`nncomp.text.model_digest`).
+    """
+    data = ctx.data.fingerprint() if ctx.cache is not None and ctx.data is not None else ""
+    code = _code_of(compute.__module__)
+    if ctx.cache is None or not data or not code:
+        return compute()
+    key = key_of("remembered", *_versions(), code, data, getattr(ctx.data, "batch", 1), *parts)
+    found: T | None = ctx.cache.get(key)
+    if found is None:
+        found = compute()
+        ctx.cache.put(key, found)
+    return found
 
 
 class _Memory:
@@ -141,9 +163,13 @@ def _memory(graph: Graph, ctx: Context, fresh: Mapping[str, Any], samples: int |
     watched = [[name, _described(accumulator)] for name, accumulator in fresh.items()]
     if not data or not all(described for _, described in watched):
         return _Memory(None, "")
-    versions = [nncomp.__version__, np.__version__, runtime_version(), platform.machine()]
     runs = [data, samples, getattr(ctx.data, "batch", 1)]
-    return _Memory(ctx.cache, key_of("observed", versions, model_digest(graph), runs, watched))
+    return _Memory(ctx.cache, key_of("observed", _versions(), model_digest(graph), runs, watched))
+
+
+def _versions() -> list[str]:
+    """Return what results depend on besides code, model and data."""
+    return [nncomp.__version__, np.__version__, runtime_version(), platform.machine()]
 
 
 def _described(fresh: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from nncomp.statistics import observe
 from nncomp_quant.channels import ChannelClass, channel_classes
 
 Factors = npt.NDArray[np.float64]
+
+_RARE: Final = 0.01
+_TINY: Final = 1e-30
 
 
 @dataclass
@@ -42,14 +45,43 @@ class ChannelRange:
         """Largest absolute value."""
         return np.maximum(np.maximum(self.high, -self.low), 0.0).astype(np.float64)
 
-    def reach(self, margin: float) -> npt.NDArray[np.float64]:
-        """Return what inputs that were not seen may come to: ``margin`` half ranges above the highest value.
 
-        A channel that is small on both sides of zero will stay so; one that is mostly far below zero, and was seen
-        little above it, may come to anything.
+@dataclass
+class ClippedRange(ChannelRange):
+    """The same of what a Clip reads, and the highest value of each channel in each sample.
+
+    Attributes:
+        highs: (C,) a sample, in no order.
+    """
+
+    highs: list[npt.NDArray[np.float32]] = field(default_factory=list)
+
+    def update(self, array: npt.NDArray[Any]) -> None:
+        """Add one sample's tensor, (N, C, ...)."""
+        super().update(array)
+        self.highs.extend(np.array(array.max(axis=tuple(range(2, array.ndim))), np.float32))
+
+    def merge(self, other: Self) -> None:
+        """Add what ``other`` saw."""
+        super().merge(other)
+        self.highs.extend(other.highs)
+
+    def reach(self, margin: float) -> npt.NDArray[np.float64]:
+        """Return what each channel may come to on inputs that were not seen.
+
+        How far samples surprise is seen among them: by how many standard deviations of a channel's highest values one
+        half of the samples goes beyond the other, in the hundredth of the channels where it is most. Features of whole
+        classes, which most images lack, make that large, edges and colours small. Room is left for ``margin`` times
+        that above all seen, at least for ``margin`` standard deviations.
         """
-        high, low = self.high.astype(np.float64), self.low.astype(np.float64)
-        return np.asarray(np.maximum(high + margin * (high - low) / 2, 0.0))
+        rows = np.array([row for row in sorted(self.highs, key=lambda row: row.tobytes()) if np.isfinite(row).all()])
+        if len(rows) < 2:
+            return np.full(self.high.shape, np.inf)
+        rows = rows.astype(np.float64)
+        spread = rows.std(axis=0)
+        jump = np.abs(rows[0::2].max(axis=0) - rows[1::2].max(axis=0)) / np.maximum(spread, _TINY)
+        surprise = max(float(np.quantile(jump, 1.0 - _RARE)), 1.0)
+        return np.asarray(np.maximum(rows.max(axis=0) + margin * surprise * spread, 0.0))
 
 
 class Equalize(Pass):
@@ -85,7 +117,9 @@ class Equalize(Pass):
         True, help="scale channels behind an upper bound, too, as far as what was seen in front of it leaves room"
     )
     margin: float = option(
-        3.0, help="half ranges of what a Clip reads that a channel behind it keeps room for, above all seen", ge=0
+        2.0,
+        help="room above all seen that channels behind an upper bound keep, as a multiple of how far samples surprise",
+        ge=0,
     )
 
     def run(self, graph: Graph, ctx: Context) -> None:
@@ -106,9 +140,14 @@ class Equalize(Pass):
             raise DataError(
                 "equalize: channel ranges need calibration data", code="NNC-D006", hint="give --data, as for quantize"
             )
+        clipped = {value.name for one in classes for value in _clipped(one)}
         names = [value.name for one in classes for value in (*_deciding(one, graph), *_clipped(one))]
         names = list(dict.fromkeys(names))
-        seen = observe(graph, ctx, names, lambda name: ChannelRange(), samples=self.samples)
+
+        def make(name: str) -> ChannelRange:
+            return ClippedRange() if name in clipped else ChannelRange()
+
+        seen = observe(graph, ctx, names, make, samples=self.samples)
         inputs: dict[Op, Factors] = {}
         outputs: dict[Op, Factors] = {}
         for one in classes:
@@ -131,7 +170,9 @@ class Equalize(Pass):
         factors = np.clip(factors, 1.0, self.max_factor)
         for value, ceiling in one.ceilings.items():
             # clip(s x, 0, c) is s clip(x, 0, c / s): the channel saturates earlier.
-            reach = seen[_clip_input(value).name].reach(self.margin)
+            read = seen[_clip_input(value).name]
+            assert isinstance(read, ClippedRange)
+            reach = read.reach(self.margin)
             factors = np.minimum(factors, np.maximum(ceiling / np.maximum(reach, 1e-30), 1.0))
         return factors
 

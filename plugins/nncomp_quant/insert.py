@@ -58,6 +58,10 @@ class Inserter:
         for value in self.plan.scaled:
             self._pair(value)
 
+    def scales(self) -> dict[Value, Value]:
+        """Return the scale of each value that has one of its own."""
+        return {value: scale for value, (scale, _) in self._scalars.items()}
+
     def _pair(self, value: Value) -> None:
         graph = self.graph
         name = value.name

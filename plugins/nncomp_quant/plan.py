@@ -6,17 +6,20 @@ elementwise and pass-through ops that have kernels. Whatever stays float is in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeVar, cast
 
 import numpy as np
 
-from nncomp.ir import DataType, Graph, Op, Value
+from nncomp.ir import DataType, Graph, Node, Op, Value
 from nncomp.ops import OpTable, QuantRole, Role
 from nncomp.ops.accessors import clip_bounds
 from nncomp.statistics import watchable
 from nncomp.targets import Int8Form, Int8Kernel, Int8Support
+
+T = TypeVar("T")
 
 MIN_TABLE_BYTES = 1 << 16
 """A float embedding table smaller than this is not worth two more ops."""
@@ -69,6 +72,28 @@ class QuantPlan:
     def empty(self) -> bool:
         """True when nothing would be quantized."""
         return not (self.static or self.dynamic or self.recurrent or self.tables)
+
+    def mapped(self, nodes: Mapping[Node, Node]) -> QuantPlan:
+        """Return this plan for a copy of the graph, given where each node went."""
+
+        def ops(found: Iterable[Op]) -> list[Op]:
+            return [cast(Op, nodes[op]) for op in found]
+
+        def values(found: Mapping[Value, T]) -> dict[Value, T]:
+            return {cast(Value, nodes[value]): other for value, other in found.items()}
+
+        return QuantPlan(
+            ops(self.static),
+            ops(self.dynamic),
+            ops(self.recurrent),
+            ops(self.tables),
+            values(self.scaled),
+            {value: cast(Value, nodes[leader]) for value, leader in values(self.follows).items()},
+            {cast(Value, nodes[value]) for value in self.integer},
+            values(self.wide),
+            values(self.clips),
+            {cast(Op, nodes[op]): reason for op, reason in self.left.items()},
+        )
 
     def give_up_static(self, reason: str) -> None:
         """Leave float what needs scales of activations."""

@@ -25,9 +25,10 @@ from nncomp_quant.choices import asked_forms, other_forms, refuse_wide
 from nncomp_quant.dynamic import insert_dynamic
 from nncomp_quant.insert import Inserter, require_finite
 from nncomp_quant.narrow import Budget, choose_narrow, spending
+from nncomp_quant.output_ranges import RangeSearch, shrunk
 from nncomp_quant.plan import QuantPlan, plan_quantization
 from nncomp_quant.recurrent import insert_recurrent
-from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range, within, without_weight
+from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range, tail, within, without_weight
 from nncomp_quant.weights import WeightQuantizer
 
 PER_CHANNEL_OPSET = 13
@@ -74,6 +75,11 @@ class Quantize(TunablePass):
     per_channel: bool = option(True, help="one weight scale per output channel")
     bias_samples: int = option(
         16, help="calibration samples to correct each bias with for the mean error of its layer; 0 leaves biases", ge=0
+    )
+    output_samples: int = option(
+        16,
+        help="calibration samples to measure the model's output on, to narrow ranges that a few values stretch",
+        ge=0,
     )
     pair_safe: bool = option(
         True, help="on targets that need it, keep neighbouring weights small enough for CPUs that add pairs in 16 bits"
@@ -142,15 +148,20 @@ class Quantize(TunablePass):
         read = constants_read(graph)
         for part, plan in plans.items():
             _look_at_weights(part, plan, weights, ctx)
-        params = self._calibrated(graph, plans, ctx) if any(plan.static for plan in plans.values()) else {}
+        params, tails = self._calibrated(graph, plans, ctx) if any(plan.static for plan in plans.values()) else ({}, {})
         for plan in plans.values():
             for op, reason in plan.left.items():
                 ctx.note("declined", "quantize", node=op.label, reason=reason)
-        ctx.results[self.name] = _summary(plans)
+        ctx.results[self.name] = summary = _summary(plans)
         if self._narrows:
-            ctx.results[self.name]["narrow"] = [op.label for op in plans[graph].static if op in weights.narrow]
+            summary["narrow"] = [op.label for op in plans[graph].static if op in weights.narrow]
+        search = RangeSearch(graph.clone(), tails, self.output_samples) if self.output_samples else None
         if self.bias_samples:
             correct_biases(graph, plans, params, weights, ctx, samples=self.bias_samples)
+        if search is not None:
+            factors = search.factors(graph, plans, params, weights, ctx)
+            params |= {value: shrunk(params[value], factor) for value, factor in factors.items()}
+            summary["tightened"] = {value.name: round(factor, 4) for value, factor in factors.items()}
         for part, plan in plans.items():
             Inserter(part, ctx.ops, plan, params, weights).run()
             insert_dynamic(part, plan, ctx.scratch, pair_safe=pair_safe)
@@ -166,7 +177,7 @@ class Quantize(TunablePass):
         budget = self._budget
         if budget is None:
             return frozenset(asked)
-        plain = {"latency": None, "energy": None, "bias_samples": 0}
+        plain = {"latency": None, "energy": None, "bias_samples": 0, "output_samples": 0}
         eight = self.model_copy(update=plain)
         prices = spending(graph, budget, ctx, eight=eight, four=self.model_copy(update={**plain, "weight_bits": 4}))
         others = [op for op in weighted if op not in asked]
@@ -259,8 +270,10 @@ class Quantize(TunablePass):
             return {op for _, op in graph.walk()}
         return with_bodies(select(graph, self.wide, option="quantize.wide")) if self.wide else frozenset()
 
-    def _calibrated(self, graph: Graph, plans: dict[Graph, QuantPlan], ctx: Context) -> dict[Value, QuantParams]:
-        """Return the parameters of all values that have some of their own.
+    def _calibrated(
+        self, graph: Graph, plans: dict[Graph, QuantPlan], ctx: Context
+    ) -> tuple[dict[Value, QuantParams], dict[Value, float]]:
+        """Return the parameters of all values that have some of their own, and how far each reaches (:func:`tail`).
 
         What calibration never came to, such as a branch that was not taken, loses its plan.
         """
@@ -296,7 +309,7 @@ class Quantize(TunablePass):
                 ctx.warn(QuantizationWarning(f"in calibration, this value {state}", code="NNC-W032"), node=value.name)
             chosen = activation_params(*self._range(one, types[value]), types[value])
             params[value] = within(chosen, *clips.get(value, (None, None)))
-        return params
+        return params, {value: tail(seen[names[value]], one) for value, one in params.items()}
 
     def _range(self, seen: Range | Histogram, dtype: np.dtype[Any]) -> tuple[float, float]:
         """Return the range to quantize; over more codes than bins, a divergence says nothing: then all."""
@@ -376,5 +389,6 @@ def _summary(plans: Mapping[Graph, QuantPlan]) -> dict[str, object]:
         "recurrent": labels(lambda plan: plan.recurrent),
         "tables": labels(lambda plan: plan.tables),
         "scaled_values": sum(len(plan.scaled) for plan in plans.values()),
+        "tightened": {},
         "left_float": {op.label: reason for op, reason in _left(plans).items()},
     }

@@ -130,6 +130,23 @@ def chosen_range(
     return _entropy_range(seen, levels)
 
 
+def tail(seen: Range | Histogram, params: QuantParams, share: float = 0.99) -> float:
+    """Return how many times further than ``share`` of the values the range reaches; 0 where no histogram tells.
+
+    Zeros do not count, as for :func:`chosen_range`.
+    """
+    if isinstance(seen, Range) or seen.exponent is None:
+        return 0.0
+    counts = seen.counts.copy()
+    counts[BINS // 2] = 0
+    distance = np.abs(seen.centers())
+    order = np.argsort(distance, kind="stable")
+    mass = np.cumsum(counts[order])
+    if not mass[-1]:
+        return 0.0
+    return max(-params.low, params.high) / float(distance[order][np.searchsorted(mass, share * mass[-1])])
+
+
 def _percentile_range(seen: Histogram, percentile: float) -> tuple[float, float]:
     if seen.counts[BINS // 2] == seen.counts.sum():  # only zeros were looked at: they say nothing of the rest
         return seen.range.low, seen.range.high

@@ -18,7 +18,7 @@ from nncomp.passes import Context
 from nncomp.runtime import Feeds, random_feeds
 from nncomp.testing import assert_same_function, graph
 from nncomp_quant.channels import channel_classes
-from nncomp_quant.equalize import ChannelRange, Equalize
+from nncomp_quant.equalize import ClippedRange, Equalize
 
 _CHAIN = """
 g (float[1,3,8,8] x) => (float[1,5,8,8] y)
@@ -176,24 +176,43 @@ def test_through_clips_a_channel_grows_no_further_than_its_bound() -> None:
         assert_same_function(before, after, feeds=feeds)
 
 
-def test_a_channel_that_is_rarely_positive_keeps_room_for_what_was_not_seen() -> None:
-    seen = ChannelRange()
-    #   small on both sides; seen little above zero, but far below; never above
-    seen.update(np.array([[-0.1, -6.0, -8.0]], np.float32))
-    seen.update(np.array([[0.1, 0.2, -0.5]], np.float32))
-    np.testing.assert_allclose(seen.reach(3.0), [0.4, 0.2 + 3 * 3.1, -0.5 + 3 * 3.75], rtol=1e-6)
-    np.testing.assert_allclose(seen.reach(0.0), [0.1, 0.2, 0.0], rtol=1e-6)
-    np.testing.assert_allclose(seen.peak, [0.1, 6.0, 8.0], rtol=1e-6)
+def test_a_channel_keeps_room_for_what_samples_show_of_surprises() -> None:
+    rng = np.random.default_rng(0)
+    steady, wild = ClippedRange(), ClippedRange()
+    for sample in range(32):
+        array = rng.normal(1.0, 0.1, size=(1, 40, 6, 6)).astype(np.float32)
+        steady.update(array)
+        if sample == 7:
+            array[:, 3] += 5.0  # a feature that one sample in 32 has
+        wild.update(array)
+    for seen in (steady, wild):
+        np.testing.assert_allclose(seen.reach(0.0), seen.high)
+    room, wide = steady.reach(2.0) - steady.high, wild.reach(2.0) - wild.high
+    assert room.min() > 0.1
+    assert room.max() < 0.5
+    others = np.arange(40) != 3
+    assert np.all(wide[others] > 1.5 * room[others])  # where one channel surprises, all keep room
+    assert wide[3] > 5.0
+
+
+def test_of_one_sample_nothing_is_known_of_others() -> None:
+    seen = ClippedRange()
+    seen.update(np.ones((1, 3, 4, 4), np.float32))
+    assert np.isinf(seen.reach(2.0)).all()
+    seen.update(np.full((1, 3, 4, 4), np.nan, np.float32))
+    assert np.isinf(seen.reach(2.0)).all()
 
 
 def test_ranges_of_two_workers_are_one() -> None:
-    one, two, both = ChannelRange(), ChannelRange(), ChannelRange()
+    one, two, both = ClippedRange(), ClippedRange(), ClippedRange()
     for number, part in enumerate((one, two)):
         array = np.random.default_rng(number).normal(size=(2, 3, 4, 4)).astype(np.float32)
         part.update(array)
         both.update(array)
     one.merge(two)
     np.testing.assert_array_equal((one.low, one.high), (both.low, both.high))
+    two.merge(ClippedRange(highs=both.highs[:2]))
+    np.testing.assert_array_equal(two.reach(1.0), both.reach(1.0))
 
 
 def test_without_data_it_says_what_is_missing() -> None:

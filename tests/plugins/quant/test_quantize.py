@@ -82,6 +82,7 @@ def test_what_was_done_is_left_for_the_report(quantize):
         "recurrent": [],
         "tables": ["Gather(e)"],
         "scaled_values": 1,
+        "tightened": {},
         "left_float": {
             "Tanh(t)": "no INT8 kernel",
             "Gemm(u)": "alpha, beta or transA is set: the integer kernel has none",
