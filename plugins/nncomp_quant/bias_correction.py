@@ -82,6 +82,7 @@ def correct_biases(
     if not layers or ctx.data is None:
         return 0
     twin, mapping = graph.clone_with_map()
+    weights = weights.mapped(mapping)
     twins = dict(zip(graph.graphs(), twin.graphs(), strict=True))
     errors: dict[Op, tuple[Graph, Value]] = {}
     for op, part in layers.items():

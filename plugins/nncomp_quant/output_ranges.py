@@ -118,7 +118,7 @@ class _Trial:
         ops: OpTable,
     ) -> None:
         self.graph, mapping = graph.clone_with_map()
-        weights = replace(weights, narrow=frozenset(cast(Op, mapping[op]) for op in weights.narrow))
+        weights = weights.mapped(mapping)
         self._pairs: dict[Value, tuple[Graph, Value]] = {}
         for part, twin in zip(graph.graphs(), self.graph.graphs(), strict=True):
             plan = plans[part].mapped(mapping)

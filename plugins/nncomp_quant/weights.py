@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from nncomp.ir import Op
+from nncomp.ir import Node, Op
 from nncomp.ops import QuantRole
 from nncomp_quant.scales import FloatArray, narrow_scale, pair_safe_scale, quantize_weight, symmetric_scale
 
@@ -27,6 +27,10 @@ class WeightQuantizer:
     per_channel: bool = True
     pair_safe: bool = True
     narrow: Set[Op] = frozenset()
+
+    def mapped(self, nodes: Mapping[Node, Node]) -> WeightQuantizer:
+        """Return the same for a copy of the graph, given where each node went."""
+        return replace(self, narrow=frozenset(cast(Op, nodes[op]) for op in self.narrow))
 
     def bits(self, op: Op) -> int:
         """Return the width of the op's weight."""

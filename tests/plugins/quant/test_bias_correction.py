@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from nncomp.data import DataSource
 from nncomp.infer import infer_types
-from nncomp.ir import Graph
+from nncomp.ir import DataType, Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds, Session
 from nncomp.testing import graph
@@ -67,13 +68,15 @@ def _corrected(data: DataSource) -> tuple[npt.NDArray[Any], list[tuple[str, str,
     return zero[0, :, 0, 0], [(note.code, note.node, note.reason) for note in ctx.notes if note.code == "NNC-W034"]
 
 
-def _shift(bias_samples: int) -> float:
+def _shift(bias_samples: int, *, bits: Literal[4, 8] = 8) -> float:
     """Largest mean error of a channel of the quantized layer over the data."""
     model: Graph = graph(_TEXT)
     quantized = model.clone()
-    ctx = Context(target=CAPABILITIES, data=_Bright())
+    assert CAPABILITIES.int8 is not None
+    int8 = replace(CAPABILITIES.int8, narrow_weights=frozenset({DataType.INT4}))
+    ctx = Context(target=replace(CAPABILITIES, int8=int8), data=_Bright())
     infer_types(quantized, ctx.ops)
-    Quantize(bias_samples=bias_samples).run(quantized, ctx)
+    Quantize(bias_samples=bias_samples, weight_bits=bits).run(quantized, ctx)
     before, after = Session(model), Session(quantized)
     errors = [after.run(feeds)["y"] - before.run(feeds)["y"] for feeds in _Bright()]
     return float(np.abs(np.mean(errors, axis=(0, 1, 3, 4))).max())
@@ -81,6 +84,7 @@ def _shift(bias_samples: int) -> float:
 
 def test_the_mean_of_each_channel_comes_back() -> None:
     assert _shift(8) < 0.5 * _shift(0)
+    assert _shift(8, bits=4) < 0.1 * _shift(0, bits=4)
 
 
 def test_a_layer_without_a_bias_gets_one() -> None:
