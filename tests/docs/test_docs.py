@@ -3,8 +3,9 @@
 What a block's language asks for:
 
 * ``python`` is executed; the blocks of a page share their names.
-* ``sh``: each ``nncomp`` command is run and must end as a remark ``# exit N`` behind it says, else with 0. Any other
-  command must stand in ``ELSEWHERE``.
+* ``sh``: each ``nncomp`` command is run and must end as a remark ``# exit N`` behind it says, else with 0. So is
+  ``pytest PATH``, in a process of its own, and ``pip install ./FOLDER`` of what the page wrote, without pip or network.
+  Any other command must stand in ``ELSEWHERE``.
 * ``toml`` is a recipe: it is parsed and its passes are built.
 * ``json`` is parsed. ``text`` is what something prints, and is not looked at.
 
@@ -13,13 +14,17 @@ folder a class, and ``calibration.npz``.
 """
 
 import contextlib
+import importlib
 import io
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 import types
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +45,7 @@ ELSEWHERE = {
     "python tests/bench/compare_int8.py model.onnx calibration.npz evaluation.npz": "takes minutes",
     "python tests/bench/large_model.py FOLDER --gigabytes 2.5": "takes minutes and 3 GiB of disk",
     "python tests/bench/prune_architectures.py model.onnx": "a table for people; tests/axes tests the same",
+    "pytest nncomp-acme/tests": "tests/test_scaffold.py runs the tests of new plugins",
     "pip install ./tests/thirdparty/nncomp-acme": ".ci/run installs it and runs tests/test_thirdparty.py",
 }
 """Commands that are not run here, and why."""
@@ -119,13 +125,40 @@ def run_python(page, block, module):
     exec(code, vars(module))
 
 
+def install(project, site):
+    """Install a distribution as an installer does: its wheel, unpacked where Python looks."""
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling comes with the dev group")
+    (path,) = wheel.WheelBuilder(str(project)).build(directory=str(site.parent / "wheels"), versions=["standard"])
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(site)
+    for name in [name for name in sys.modules if (project / name.partition(".")[0]).is_dir()]:
+        del sys.modules[name]  # what was imported of it is of the version before
+    importlib.invalidate_caches()
+    return 0
+
+
+def run_pytest(arguments):
+    """Run pytest in a process that finds what this one finds."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, env=env, check=False, stdin=subprocess.DEVNULL)
+    print(ended.stdout, ended.stderr)
+    return ended.returncode
+
+
 def run_command(command, monkeypatch):
     words = shlex.split(command)
+    if words[0] == "pytest":
+        return run_pytest(words[1:])
+    if words[:2] == ["pip", "install"]:
+        site = Path.cwd() / "site"
+        monkeypatch.syspath_prepend(str(site))
+        return install(Path(words[2]), site)
     with monkeypatch.context() as patch:
         while "=" in words[0]:
             name, _, value = words.pop(0).partition("=")
             patch.syspath_prepend(str(Path(value).resolve())) if name == "PYTHONPATH" else patch.setenv(name, value)
-        assert words[0] == "nncomp", f"{words[0]!r} is neither nncomp nor in ELSEWHERE"
+        assert words[0] == "nncomp", f"{words[0]!r} is not run, and not in ELSEWHERE"
         return main(words[1:])
 
 

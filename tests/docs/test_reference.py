@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from nncomp import hookspecs
+import nncomp
+from nncomp import hookspecs, testing
 from nncomp.cli.app import app
 from nncomp.cli.lists import _pass, _type, _value
 from nncomp.data import PRESETS, DataOptions, Preprocess
@@ -134,11 +135,122 @@ def default_recipe(registry):
     return f"```toml\n# file: ort-int8.toml\n{text}\n```"
 
 
+class Bare(str):
+    """Text that is its own ``repr``: annotations are texts already."""
+
+    def __repr__(self):
+        return str(self)
+
+
+def signature(function):
+    """Return a function's signature as its source has it."""
+    found = inspect.signature(function)
+    bare = [
+        one.replace(annotation=Bare(one.annotation) if isinstance(one.annotation, str) else one.annotation)
+        for one in found.parameters.values()
+    ]
+    returns = Bare(found.return_annotation) if isinstance(found.return_annotation, str) else found.return_annotation
+    return str(found.replace(parameters=bare, return_annotation=returns))
+
+
+def prose(text):
+    """Return text of a docstring as Markdown."""
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text.replace("``", "`"))
+
+
+def summary(thing):
+    return prose((inspect.getdoc(thing) or "").partition("\n")[0])
+
+
+def class_attributes(base):
+    """Return what the docstring says of each class attribute."""
+    section = inspect.getdoc(base).partition("Class attributes:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", section, re.MULTILINE)
+    return {name: prose(" ".join(text.split())) for name, text in entries}
+
+
+def hooks(registry):
+    found = [(name, hook) for name, hook in vars(hookspecs).items() if name.startswith("nncomp_")]
+    return table(("hook", "what it does"), [(f"`{name}{signature(hook)}`", summary(hook)) for name, hook in found])
+
+
+def base_classes(registry):
+    parts = []
+    for base in (nncomp.Pass, nncomp.Target, nncomp.Artifact):
+        rows = []
+        for name, member in vars(base).items():
+            if name.startswith(("_", "model_")):
+                continue
+            function = getattr(member, "__func__", member)
+            if isinstance(member, property):
+                rows.append((f"`{name}: {member.fget.__annotations__['return']}`", summary(member)))
+            elif inspect.isfunction(function):
+                rows.append((f"`{name}{signature(function)}`", summary(function)))
+        kinds, said = inspect.get_annotations(base), class_attributes(base)
+        rows += [(f"`{name}: {kind}`", said[name]) for name, kind in kinds.items() if str(kind).startswith("ClassVar")]
+        parts.append(f"`nncomp.{base.__name__}`:\n\n" + table(("member", "what it does"), rows))
+    return "\n\n".join(parts)
+
+
+def names_of(module, names):
+    rows = []
+    for name in names:
+        thing = getattr(module, name)
+        if inspect.isclass(thing):
+            rows.append((f"`class {name}`", summary(thing)))
+        elif callable(thing) and thing.__module__.startswith("nncomp"):
+            rows.append((f"`{name}{signature(thing)}`", summary(thing)))
+        elif isinstance(thing, int):
+            rows.append((f"`{name} = {thing}`", "the version of the plugin API"))
+        else:
+            rows.append((f"`{name}`", "marks a hook" if name == "hookimpl" else "laws, by name"))
+    return table(("name", "what it is"), rows)
+
+
+def python_names(registry):
+    return names_of(nncomp, sorted(set(nncomp.__all__) - {"__version__"}, key=str.casefold))
+
+
+def names_for_tests(registry):
+    return names_of(testing, sorted(testing.__all__, key=str.casefold))
+
+
+def pass_laws(registry):
+    return table(("law", "what it says"), [(f"`{name}`", text) for name, text in testing.PASS_LAWS.items()])
+
+
+def target_laws(registry):
+    return table(("law", "what it says"), [(f"`{name}`", text) for name, text in testing.TARGET_LAWS.items()])
+
+
+def target_options(registry):
+    parts = []
+    for name in sorted(registry.targets):
+        options = getattr(registry.target(name), "options", None)
+        if options is None:
+            parts.append(f"`{name}` has no options.")
+            continue
+        schema = type(options).model_json_schema()
+        rows = [
+            (f"`{key}`", _type(one, schema.get("$defs", {})), f"`{_value(one.get('default'))}`", one["description"])
+            for key, one in schema["properties"].items()
+        ]
+        parts.append(f"`{name}`:\n\n" + table(("option", "type", "default", "what it does"), rows))
+    return "\n\n".join(parts)
+
+
 MADE = {
     "exit statuses": ("reports", exit_statuses),
     "error codes": ("reports", error_codes),
     "passes": ("passes", passes),
     "commands": ("commands", command_line),
+    "hooks": ("plugins", hooks),
+    "base classes": ("plugins", base_classes),
+    "pass laws": ("write-a-pass", pass_laws),
+    "target laws": ("write-a-target", target_laws),
+    "target options": ("targets", target_options),
+    "python names": ("python", python_names),
+    "testing names": ("python", names_for_tests),
     "recipe": ("recipes", default_recipe),
     "ort kernels": ("targets", ort_kernels),
     "ort float causes": ("targets", ort_float_causes),
@@ -167,10 +279,29 @@ def missing(names, text):
     return [name for name in names if not re.search(rf"`[^`\n]*(?<![\w-]){re.escape(name)}(?![\w-])[^`\n]*`", text)]
 
 
-def test_every_hook_is_described():
-    hooks = [name for name in vars(hookspecs) if name.startswith("nncomp_")]
-    assert len(hooks) == 7
-    assert missing(hooks, page("plugins")) == []
+def test_a_hook_whose_signature_changes_is_noticed(registry, monkeypatch):
+    def nncomp_passes(extra=0):
+        """Return passes."""
+
+    nncomp_passes.__annotations__ = {"extra": "int", "return": "Iterable[type[Pass]]"}
+    assert "`nncomp_passes() -> Iterable[type[Pass]]`" in page("plugins")
+    monkeypatch.delenv("NNCOMP_UPDATE", raising=False)
+    monkeypatch.setattr(hookspecs, "nncomp_passes", nncomp_passes)
+    assert "`nncomp_passes(extra: int = 0) -> Iterable[type[Pass]]`" in hooks(registry)
+    with pytest.raises(AssertionError, match=r"docs/plugins\.md is behind the code"):
+        test_a_table_in_the_docs_is_what_the_code_says("hooks", registry)
+
+
+def test_an_option_whose_type_or_default_changes_is_noticed(registry, monkeypatch):
+    class Other(registry.pass_type("quantize")):
+        """Quantize."""
+
+        skip: tuple[int, ...] = nncomp.option((1,), help="ops to leave alone")
+
+    before = passes(registry)
+    monkeypatch.setitem(registry.passes, "quantize", Other)
+    changed = [line for line in passes(registry).splitlines() if line not in before.splitlines()]
+    assert "| `skip` | list of integer | `[1]` | ops to leave alone |" in changed
 
 
 def test_every_target_and_recipe_is_described(registry):
