@@ -130,7 +130,7 @@ class Loaded:
             try:
                 return main(*arguments)
             except Exception as error:  # TVM's errors share no base class
-                raise RuntimeFailure(_last_line(error)) from error
+                raise RuntimeFailure(last_line(error)) from error
 
         return call
 
@@ -144,7 +144,8 @@ def _plain(value: Any) -> Any:
     return np.asarray(value)
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
+    """Return the last line of what TVM says, which is the reason; above it stands its call stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
 

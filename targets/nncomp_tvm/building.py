@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
-from nncomp_tvm.artifact import TvmArtifact
+from nncomp_tvm.artifact import TvmArtifact, last_line
 from nncomp_tvm.gating import checked
-from nncomp_tvm.library import VERSION, relax, tvm
+from nncomp_tvm.kernels import CpuTarget, build_cpu
+from nncomp_tvm.library import VERSION, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
 from nncomp_tvm.manifest import Manifest
 
@@ -31,12 +33,14 @@ def build_for_cpu(graph: Graph, ctx: Context, *, cpu: str, sizes: Sizes, command
         UnsupportedError: an op does not lower (NNC-T002).
         GateError: the result is wrong (NNC-G005).
     """
-    target = {"kind": "llvm", "mcpu": cpu or tvm.target.codegen.llvm_get_system_cpu()}
+    chosen = CpuTarget.named(cpu) if cpu else CpuTarget.host()
+    target = {"kind": "llvm", "mcpu": chosen.mcpu}
 
     def compiled(lowered: Lowered) -> TvmArtifact:
-        executable = _default_build(lowered.module, tvm.target.Target(target))
+        with compiler_errors():
+            built = build_cpu(lowered.module, chosen, threads=ctx.threads)
         manifest = Manifest(lowered.inputs, lowered.outputs, "cpu", target, VERSION, lowered.pinned)
-        return TvmArtifact(executable, manifest, ctx.threads)
+        return TvmArtifact(built.executable, manifest, ctx.threads)
 
     return _gated(graph, ctx, sizes, compiled, command)
 
@@ -53,6 +57,15 @@ def _gated(
     return checked(artifact, graph, ctx, again, command=command)
 
 
-def _default_build(module: Any, target: Any) -> Any:
-    with target:
-        return relax.build(relax.get_pipeline("zero")(module), target)
+@contextlib.contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Turn what TVM raises while it compiles into a refusal.
+
+    Raises:
+        UnsupportedError: TVM failed (NNC-T002).
+    """
+    try:
+        with quiet():
+            yield
+    except Exception as error:  # TVM's errors share no base class, and its Python side raises whatever comes
+        raise UnsupportedError(f"TVM cannot compile the graph: {last_line(error)}") from error

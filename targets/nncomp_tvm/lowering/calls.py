@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from nncomp.ir import Graph, Op
+from nncomp.ir import DataType, Graph, Op
 from nncomp_tvm.library import Expr
 
 
@@ -37,3 +38,32 @@ class Call:
     def opset(self) -> int:
         """Version of ONNX's own opset."""
         return self.graph.opsets.get("", 1)
+
+    def given(self, slot: int) -> bool:
+        """Whether the input at ``slot`` is given."""
+        return slot < len(self.inputs) and self.inputs[slot] is not None
+
+    def array(self, slot: int) -> npt.NDArray[Any] | None:
+        """The numbers of the input at ``slot``, None when they are not known before the run, or it is not given."""
+        return self.arrays[slot] if slot < len(self.arrays) else None
+
+    def shape(self, slot: int) -> tuple[int | str | None, ...] | None:
+        """Sizes of the input at ``slot``, as far as ONNX infers them."""
+        value = self.op.input(slot)
+        return None if value is None else value.shape
+
+    def static_shape(self, slot: int) -> tuple[int, ...] | None:
+        """Sizes of the input at ``slot`` when all are known."""
+        value = self.op.input(slot)
+        return None if value is None or value.tensor_type is None else value.tensor_type.static_shape
+
+    def dtype(self, slot: int) -> np.dtype[Any]:
+        """Element type of the input at ``slot``.
+
+        Raises:
+            NotLoweredError: it is not known.
+        """
+        value = self.op.input(slot)
+        if value is None or value.tensor_type is None or value.tensor_type.dtype is DataType.UNDEFINED:
+            raise NotLoweredError(f"the type of its input {slot} is not known")
+        return value.tensor_type.dtype.numpy()

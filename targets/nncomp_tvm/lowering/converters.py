@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nncomp_tvm.library import Expr
 from nncomp_tvm.lowering.calls import Call
 from nncomp_tvm.lowering.frontend import from_frontend
+from nncomp_tvm.lowering.own import OWN
 
 
 def converted(call: Call) -> Sequence[Expr]:
@@ -15,4 +16,6 @@ def converted(call: Call) -> Sequence[Expr]:
     Raises:
         NotLoweredError: nobody can convert it.
     """
-    return from_frontend(call)
+    own = OWN.get(call.op.kind) if not call.op.domain else None
+    results = own(call) if own is not None else None
+    return from_frontend(call) if results is None else results

@@ -17,7 +17,7 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.runtime import RuntimeFailure, run
-from nncomp_tvm.library import Expr, constant, relax, tirx
+from nncomp_tvm.library import Expr, constant, relax, tirx, tvm
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
 from nncomp_tvm.lowering.converters import converted
 
@@ -27,6 +27,7 @@ _KEPT: Final = frozenset({"DequantizeLinear"})
 """Not computed ahead although all is known: what follows works on the integers."""
 
 _MAX_FOLDED_BYTES: Final = 1 << 26
+_SMALL_INTEGERS: Final = frozenset({DataType.INT4, DataType.UINT4, DataType.INT2, DataType.UINT2})
 
 
 @dataclass
@@ -61,8 +62,8 @@ class Walk:
         fed = [value for value in graph.inputs if value.default is None]
         parameters = []
         for number, value in enumerate(fed):
-            if not isinstance(value.type, TensorType) or value.type.dtype is DataType.STRING:
-                raise UnsupportedError(f"input {value.name!r} is {value.type}: TVM takes dense numeric tensors only")
+            if not isinstance(value.type, TensorType) or not _is_whole_bytes(value.type.dtype):
+                raise UnsupportedError(f"input {value.name!r} is {value.type}: TVM takes dense tensors of whole bytes")
             self._exprs[value] = relax.Var(f"input_{number}", self._tensor_type(value.type))
             parameters.append(self._exprs[value])
         for value in graph.inputs:
@@ -133,12 +134,17 @@ class Walk:
             inputs=[None if value is None else self._expr(value) for value in op.inputs],
             arrays=[None if value is None else self.known.get(value) for value in op.inputs],
         )
+        for value in op.outputs:
+            if value.tensor_type is not None and not _is_whole_bytes(value.tensor_type.dtype):
+                raise NotLoweredError(f"its output {value.name!r} is {value.tensor_type.dtype.name}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             results = converted(call)
         for value, result in zip(op.outputs, results, strict=False):
-            self._exprs[value] = result
-            _check(value, result)
+            # A call that stays an expression would be computed once for each reader.
+            bound = self._builder.emit(result) if isinstance(result, tvm.ir.Call) else result
+            self._exprs[value] = bound
+            _check(value, bound)
 
     def _given(self, value: Value) -> Expr:
         """Return a result of the graph: a tensor, also where Relax has a shape."""
@@ -149,7 +155,10 @@ class Walk:
         if value not in self._exprs or value in self.known:
             if value not in self.known:
                 raise NotLoweredError(f"{value.name!r} has no dense numeric value")
-            self._exprs[value] = constant(self.known[value])
+            array = self.known[value]
+            if value.tensor_type is not None and value.tensor_type.dtype in _SMALL_INTEGERS:  # as INT8, the same codes
+                array = array.astype(np.int8 if "U" not in value.tensor_type.dtype.name else np.uint8)
+            self._exprs[value] = constant(array)
         return self._exprs[value]
 
     def _tensor_type(self, type_: TensorType) -> Any:
@@ -165,6 +174,10 @@ class Walk:
         if name not in self._symbols:
             self._symbols[name] = tirx.Var(f"n{len(self._symbols)}", "int64")
         return self._symbols[name]
+
+
+def _is_whole_bytes(dtype: DataType) -> bool:
+    return dtype not in (DataType.STRING, DataType.UNDEFINED) and dtype.bits >= 8 and "COMPLEX" not in dtype.name
 
 
 def _check(value: Value, result: Expr) -> None:

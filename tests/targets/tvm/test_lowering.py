@@ -89,3 +89,47 @@ def test_symbols_stay_symbols_when_they_are_to():
     for rows in (1, 5):
         feeds = random_feeds(model, dims={"N": rows})
         np.testing.assert_array_equal(artifact.run(feeds)["y"], run(model, feeds)["y"])
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        'mode = "nearest"',
+        'mode = "linear"',
+        'mode = "linear", coordinate_transformation_mode = "align_corners"',
+        'mode = "cubic", coordinate_transformation_mode = "asymmetric", exclude_outside = 1',
+        'mode = "cubic", antialias = 1',
+    ],
+)
+def test_resize_is_a_weighted_sum_of_known_places(attrs):
+    assert_agrees(f"""
+    g (float[1,2,4,6] x) => (float[] y) <int64[2] sizes = {{3, 9}}>
+    {{ y = Resize <axes = [2, 3], {attrs}> (x, , , sizes) }}
+    """)
+
+
+def test_indices_are_normalized_and_never_read_other_memory():
+    text = "g (float[4,2] x, int64[3] i) => (float[3,2] y) { y = Gather (x, i) }"
+    model, artifact = built(text)
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    feeds = {"x": rows, "i": np.array([-1, 0, 2])}
+    np.testing.assert_array_equal(artifact.run(feeds)["y"], run(model, feeds)["y"])
+    outside = artifact.run({"x": rows, "i": np.array([10**9, 0, 0])})["y"]
+    np.testing.assert_array_equal(outside[0], rows[3])
+
+
+def test_slices_are_clamped_as_onnx_says():
+    assert_agrees("""
+    g (float[5,7] x) => (float[] a, float[] b, float[] c)
+    <int64[2] s1 = {1, -3}, int64[2] e1 = {9223372036854775807, 100}, int64[1] s2 = {-1}, int64[1] e2 = {-1000},
+     int64[1] zero = {0}, int64[1] back = {-2}, int64[2] axes = {0, 1}, int64[1] s3 = {3}, int64[1] e3 = {1}>
+    { a = Slice (x, s1, e1, axes) b = Slice (x, s2, e2, zero, back) c = Slice (x, s3, e3, zero) }
+    """)
+
+
+def test_a_dynamically_quantized_product_is_made_of_integers():
+    assert_agrees("""
+    g (float[3,8] x) => (int32[] y, float[] s)
+    <int8[8,4] w = {1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,-8}>
+    { q, s, z = DynamicQuantizeLinear (x) y = MatMulInteger (q, w, z) }
+    """)
