@@ -98,7 +98,7 @@ def vector_cycles(
                 part = _by_element(mask[first:last, chosen], elements)
             else:
                 part = _drawn(last - first, len(chosen), densities, rng)
-            cycles += queue_cycles(_entries(part, run_bits), max(queue - 1, 1)) + _RELOAD
+            cycles += queue_cycles(entries_by_column(part, run_bits), max(queue - 1, 1)) + _RELOAD
     return cycles
 
 
@@ -120,7 +120,7 @@ def _drawn(
     return np.asarray(drawn & (np.arange(deep) < own[:, None]))
 
 
-def _entries(part: npt.NDArray[np.bool_], run_bits: int) -> Ints:
+def entries_by_column(part: npt.NDArray[np.bool_], run_bits: int) -> Ints:
     """Return the entries of each column in each element, padding for long runs of zeros included."""
     places = np.arange(part.shape[2])
     last = np.maximum.accumulate(np.where(part, places, -1), axis=2)

@@ -7,9 +7,12 @@ stride U; a pass takes n images, p t filters, q r channels and e output rows, m 
     passes        = G ceil(M / p t) ceil(C / q r) ceil(N / n) ceil(E / e)
     cycles/pass   = max(n F p q S, n e F p t / 4, input words) + p t q r R S / 4 + ((e - 1) U + R) r q S
     buffer words  = 2 ceil(C / q r) |O| + G ceil(M / p t) C N strips ((e - 1) U + R) W
+    handed over   = products / (S q)
 
 A pass waits for the products of one element, for its partial sums through a port of four words, or for its inputs, one
-word a cycle; before it, filters are loaded, and the first window of inputs, without which no element can begin.
+word a cycle; before it, filters are loaded, and the first window of inputs, without which no element can begin. Each
+element adds up S q products, and hands its sum to the next of its column over the network; the last one's goes to the
+buffer.
 """
 
 from __future__ import annotations
@@ -115,6 +118,7 @@ class RowCounts:
     buffer_sums: Counts
     element_weight: Counts
     element_input: Counts
+    handed_over: Counts
 
     @property
     def buffer_words(self) -> Counts:
@@ -151,6 +155,7 @@ def count_rows(rows: Rows, given: RowMappings, flow: RowStationary) -> RowCounts
         buffer_sums=2 * channels * rows.outputs,
         element_weight=weights * strips * visits * e,
         element_input=passes * elements * n * q * rows.row_words,
+        handed_over=np.maximum(rows.macs // (rows.kernel_cols * q), channels * rows.outputs),
     )
 
 
@@ -192,7 +197,7 @@ def rows_accesses(costing: Costing, rows: Rows, given: RowMappings) -> tuple[dic
         (1, "output"): Access(sums - outputs, nothing, sums, outputs),
         (last, "weight"): Access(macs, found.element_weight, nothing, nothing),
         (last, "input"): Access(macs, found.element_input, nothing, nothing),
-        (last, "output"): Access(macs, nothing, macs, sums),
+        (last, "output"): Access(macs, nothing, macs, found.handed_over),
     }
     return accesses, np.asarray(found.cycles * costing.cycles_per_mac)
 

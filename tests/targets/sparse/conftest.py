@@ -1,12 +1,18 @@
 """What the tests of target ``sparse`` share: published tables, and machines made up for a test."""
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from nncomp.ops import LoopNest
 from nncomp_sparse.hardware import parse_hardware
+
+_spec = importlib.util.spec_from_file_location("sparse_rows", Path(__file__).with_name("rows.py"))
+rows = importlib.util.module_from_spec(_spec)
+sys.modules["sparse_rows"] = rows
+_spec.loader.exec_module(rows)
 
 TABLES = Path(__file__).parent / "tables"
 TENSORS = ["weight", "input", "output"]
@@ -40,19 +46,9 @@ def machine():
 
 @pytest.fixture(scope="session")
 def conv():
-    """Return the nest of a square convolution."""
+    """Return the nest of a square convolution; ``padded`` is the size of its input, padding included."""
 
-    def make(outputs, inputs, size, kernel, *, stride=1, batch=1, groups=1):
-        return LoopNest(
-            batch=batch,
-            groups=groups,
-            outputs=outputs,
-            inputs=inputs,
-            spatial=(size, size),
-            kernel=(kernel, kernel),
-            strides=(stride, stride),
-            dilations=(1, 1),
-            sizes=(size * stride, size * stride),
-        )
+    def make(outputs, inputs, size, kernel, *, stride=1, batch=1, groups=1, padded=None):
+        return rows.square(groups, outputs, inputs, padded or size * stride, size, kernel, stride, batch=batch)
 
     return make

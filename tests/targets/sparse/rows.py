@@ -6,18 +6,20 @@ How readings of the sources were chosen, with these numbers in sight or not, is 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
 from nncomp.ops import LoopNest
 from nncomp_sparse.costing import Costing
 from nncomp_sparse.engines.cartesian import cartesian_cycles, dense_twin_cycles
-from nncomp_sparse.engines.matvec import vector_cycles
+from nncomp_sparse.engines.matvec import entries_by_column, vector_cycles
 from nncomp_sparse.engines.outer import condensed_share
 from nncomp_sparse.engines.row_stationary import RowMappings, Rows, count_rows, rows_accesses
 from nncomp_sparse.hardware import Hardware, load_hardware
 from nncomp_sparse.layer import Layer
 from nncomp_sparse.price import price_layer
+from nncomp_sparse.work import queue_cycles
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -78,17 +80,81 @@ def eyeriss():
         yield Row("Eyeriss power, mW", name, row["power_mw"], power)
 
 
+def vgg():
+    """Eyeriss on VGG-16, whose mappings are not published: the fastest of those that meet its elements and traffic."""
+    machine, published = load_hardware("eyeriss"), read("eyeriss_vgg16")
+    for row in published["layers"]:
+        outputs, inputs, size = row["shape"]
+        rows = Rows.of(square(1, outputs, inputs, size + 2, size, 3, 1, batch=published["batch"]))
+        given = _mappings(rows, row["active_pes"] // 3, buffer_words=51_200)
+        counts = count_rows(rows, given, machine.dataflow)
+        off = np.abs(counts.buffer_words * 2 / 2**20 / row["buffer_mb"] - 1)
+        best = np.argmin(np.where(off <= off.min() + 0.005, counts.cycles, np.inf))
+        yield Row(
+            "Eyeriss on VGG-16, processing time, ms", row["layer"], row["processing_ms"], counts.cycles[best] / 2e5
+        )
+
+
+def _mappings(rows, bands, *, buffer_words):
+    """Return all mappings that use exactly ``bands`` rows of filters in the array."""
+    places = [(e, r, bands // (e * r)) for e in range(1, bands + 1) for r in range(1, bands + 1) if not bands % (e * r)]
+    e, r, t = np.array([place for place in places if place[0] <= rows.height]).T
+    where, n, p, q = (a.reshape(-1) for a in np.meshgrid(range(len(e)), [1, rows.images], range(1, 25), range(1, 5)))
+    e, r, t = e[where], r[where], t[where]
+    stored = n * e * rows.width * p * t + n * q * r * (e + rows.kernel_rows - 1) * rows.row_words
+    fits = (stored <= buffer_words) & (q * (r - 1) < rows.channels) & (p * (t - 1) < rows.filters)
+    n, e, p, q, r, t = (axis[fits] for axis in (n, e, p, q, r, t))
+    return RowMappings(np.minimum(p * t, rows.filters), n, e, p, q, r, t)
+
+
 def eie():
-    """EIE: given the work, and from rounded densities alone."""
+    """EIE: given the work, and from the densities that its table gives, rounded."""
     for row in read("eie")["layers"]:
         shape, active = (row["outputs"], row["inputs"]), row["act_pct"] / 100
         machine = load_hardware("eie")
         plain = {"active": active, "elements": 64, "queue": machine.sparsity.balance.fifo, "spread": 0.0}
         work = row["theoretical_us"] * 800 / (row["inputs"] * active) / (row["outputs"] / 64)
         given = vector_cycles(shape, None, density=work, run_bits=16, **plain) / 800
-        alone = vector_cycles(shape, None, density=row["weight_pct"] / 100, run_bits=4, **plain) / 800
+        alone = vector_cycles(shape, None, density=_density(row), run_bits=4, **plain) / 800
         yield Row("EIE time given the work, us", row["layer"], row["actual_us"], given)
         yield Row("EIE time from rounded densities, us", row["layer"], row["actual_us"], alone)
+
+
+def _density(row):
+    """Return the middle of the densities of weights that all three rounded columns of the table allow."""
+    active = row["act_pct"] / 100
+    own = [(row["weight_pct"] + half) / 100 for half in (-0.5, 0.5)]
+    both = [(row["flop_pct"] + half) / 100 / active for half in (-0.5, 0.5)]
+    low, high = max(own[0], both[0]), min(own[1], both[1])
+    return (low + high) / 2
+
+
+def eie_simulator():
+    """The simulator of EIE's authors on their layer; here on drawn ones that share its statistics: the mean of three.
+
+    Compared is the time over that of perfect balance, which depends on which columns are active.
+    """
+    published = read("eie_simulator")
+    length, elements, rows = published["length"], published["elements"], published["length"] // published["elements"]
+    own = published["per_element"]
+    places = np.array([NormalDist().inv_cdf((k + 0.5) / elements) for k in range(elements)])
+    low, high = own["mean"] - own["least"], own["most"] - own["mean"]
+    wanted = own["mean"] + np.where(places < 0, -places / places[0] * low, places / places[-1] * high)
+    times = {depth: [] for depth in published["cycles"]}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        column = np.exp(published["column_spread"] * rng.standard_normal(length))
+        drawn = rng.random((length, elements, rows), dtype=np.float32)
+        density = np.full(elements, (published["entries"] - published["padding"]) / length**2)
+        for _ in range(3):  # until each element has the entries that it should have
+            entries = entries_by_column(drawn < density[:, None] * (column / column.mean())[:, None, None], 4)
+            density = density * wanted / entries.sum(axis=0)
+        active = entries[np.sort(rng.permutation(length)[: published["active"]])]
+        for depth, found in times.items():
+            found.append(queue_cycles(active, int(depth) - 1) / active.sum() * elements)
+    for depth, cycles in published["cycles"].items():
+        balanced = cycles / published["balanced_cycles"]
+        yield Row("EIE's simulator, time over balance", f"queues of {depth}", balanced, float(np.mean(times[depth])))
 
 
 def scnn():
@@ -160,7 +226,25 @@ def energy_aware():
         yield Row("AlexNet energy, multiply-accumulates", name, table[name], value)
 
 
-SOURCES = (eyeriss, eie, scnn, dual_side, energy_aware)
+def energy_googlenet():
+    """GoogLeNet's energy as it is, on the same machine; nothing here was chosen with this number in sight."""
+    published, machine, total = read("energy_aware"), energy_tool(), 0.0
+    batch, stem = published["batch"], published["googlenet"]["stem"]
+    for filters, channels, size, kernel, stride, padding, _, data in (
+        *stem,
+        *read("scnn")["networks"]["GoogLeNet"]["layers"],
+    ):
+        out = (size + 2 * padding - kernel) // stride + 1
+        nest = square(1, filters, channels, size + 2 * padding, out, kernel, stride, batch=batch)
+        total += price_layer(Layer.given("conv", nest, input=data, output=0.5), machine, "energy").energy
+    nest = LoopNest(batch=batch, outputs=1000, inputs=1024)
+    total += price_layer(Layer.given("fc", nest), machine, "energy").energy
+    wanted = published["googlenet"]["energy"]
+    yield Row("GoogLeNet energy, multiply-accumulates", "original", wanted, total / batch)
+
+
+SOURCES = (eyeriss, vgg, eie, scnn, dual_side, energy_aware, energy_googlenet)
+SLOW = (eie_simulator,)
 
 
 def summary(rows):

@@ -18,22 +18,13 @@ def test_systolic_cycles_are_those_of_scale_sim(table):
             assert systolic_cycles(nest, 12, 14, stationary) == layer[stationary]
 
 
-def test_compute_cycles_of_bit_fusion_are_those_of_its_simulator(table):
+def test_compute_cycles_of_bit_fusion_are_those_of_its_simulator(table, conv):
     published = table("bitfusion")
     share = cycles_per_mac(load_hardware("bitfusion"), 2, 4)
     assert 1 / share == published["split"]
     for layer in published["layers"]:
         groups, outputs, inputs, size, kernel = layer["shape"]
-        nest = LoopNest(
-            batch=16,
-            groups=groups,
-            outputs=outputs,
-            inputs=inputs,
-            spatial=(size, size),
-            kernel=(kernel, kernel),
-            strides=(1, 1),
-            dilations=(1, 1),
-        )
+        nest = conv(outputs, inputs, size, kernel, batch=16, groups=groups)
         assert fusion_cycles(nest, 16, 32, 1 / share) == layer["cycles"], layer["layer"]
 
 

@@ -12,22 +12,12 @@ from nncomp_sparse.price import price_layer
 
 
 @pytest.fixture(scope="module")
-def layers(table):
+def layers(table, conv):
     """Return (published row, nest) of each layer of AlexNet."""
     found = []
     for row in table("eyeriss_alexnet")["layers"]:
         groups, outputs, inputs, padded, size, kernel, stride = row["shape"]
-        nest = LoopNest(
-            batch=4,
-            groups=groups,
-            outputs=outputs,
-            inputs=inputs,
-            spatial=(size, size),
-            kernel=(kernel, kernel),
-            strides=(stride, stride),
-            dilations=(1, 1),
-            sizes=(padded, padded),
-        )
+        nest = conv(outputs, inputs, size, kernel, stride=stride, batch=4, groups=groups, padded=padded)
         found.append((row, nest))
     return found
 
