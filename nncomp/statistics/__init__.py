@@ -6,6 +6,7 @@ from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, col
 from nncomp.statistics.layerwise import LayerWalk, collect_moments, residual_aims, spread
 from nncomp.statistics.moments import Moments, MomentSums
 from nncomp.statistics.observe import observe, remembered
+from nncomp.statistics.rows import Rows
 
 __all__ = [
     "BINS",
@@ -17,6 +18,7 @@ __all__ = [
     "MomentSums",
     "Moments",
     "Range",
+    "Rows",
     "Threads",
     "collect",
     "collect_moments",

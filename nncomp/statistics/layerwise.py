@@ -26,10 +26,11 @@ from nncomp.runtime import Feeds, Session
 from nncomp.statistics.activations import Activations
 from nncomp.statistics.collect import Executor, Threads, executor_of
 from nncomp.statistics.moments import Moments, MomentSums
+from nncomp.statistics.rows import Rows, RowStore
 from nncomp.statistics.staged import Stage, StagedRun
 
 Array = npt.NDArray[Any]
-_Rows: TypeAlias = list[tuple[Array, Array]]  # x and y of each sample in a batch
+_Rows: TypeAlias = list[tuple[Array, Array, Array | None]]  # x, y and what is added to y, of each sample in a batch
 _Item: TypeAlias = tuple[int, int, int, Feeds]
 
 POSITIONS: Final = 64
@@ -105,6 +106,9 @@ class LayerWalk:
     With ``hold_out`` n, every n-th of the feeds counts in :attr:`held_out` instead, the moments of the same stage's
     layers: what was fitted to the others can be tried on them.
 
+    With ``keep``, the rows that the moments are of are in :attr:`rows` as well, where those of a stage take no more
+    bytes than that.
+
     Activations of all samples are held at the cut, ``memory`` bytes of them in memory and the rest in temporary files.
 
     Args:
@@ -117,6 +121,7 @@ class LayerWalk:
             :func:`residual_aims`.
         samples: Feeds to read at the most.
         hold_out: 0 for none.
+        keep: Bytes of rows; 0 for none.
         ops, positions, executor, progress: As for :func:`collect_moments`.
         memory: Bytes.
 
@@ -137,6 +142,7 @@ class LayerWalk:
         aims: Mapping[str, tuple[str, str]] | None = None,
         samples: int | None = None,
         hold_out: int = 0,
+        keep: int = 0,
         ops: OpTable | None = None,
         positions: int | None = POSITIONS,
         memory: int = MEMORY,
@@ -154,6 +160,9 @@ class LayerWalk:
         self.held_out: dict[str, Moments] = {}
         """Of the layers of the last stage given."""
         self._hold_out = hold_out
+        self.rows: dict[str, Rows] = {}
+        """Of the layers of the last stage given, those held out included."""
+        self._keep = keep
 
     @classmethod
     def of_pass(
@@ -166,6 +175,7 @@ class LayerWalk:
         samples: int,
         positions: int,
         hold_out: int = 0,
+        keep: int = 0,
     ) -> LayerWalk:
         """Return the walk of a pass: its calibration data, where its samples run; sums are what layers aim at.
 
@@ -182,6 +192,7 @@ class LayerWalk:
             aims=residual_aims(original, layers, ctx.ops),
             samples=samples,
             hold_out=hold_out,
+            keep=keep,
             ops=ctx.ops,
             positions=positions,
             executor=executor_of(ctx),
@@ -203,16 +214,20 @@ class LayerWalk:
             read = after.plan(self._read(names), self._read(later))
             sums, held = ({layer.output: layer.sums() for layer in layers} for _ in range(2))
             items = self._items(batches, fed=bool(number == 0 or given.fed or read.fed))
+            store_of_rows = RowStore(self._keep)
             done = _in_order(self._executor, self._worker(before, given, after, read, layers), items)
             for count, (y, x, rows) in enumerate(done):
                 before.keep(given, y)
                 after.keep(read, x)
                 kept = self._hold_out and count % self._hold_out == self._hold_out - 1
                 _add(held if kept else sums, layers, rows)
+                for layer, parts in zip(layers, rows, strict=True):
+                    store_of_rows.add(layer.output, parts)
             if not batches:
                 raise DataError("the calibration data holds no sample", code="NNC-D004")
             before.finish(given, self._given(later))
             after.finish(read, self._read(later))
+            self.rows = store_of_rows.rows()
             self._progress.step("layers", number + 1, len(self.stages))
             self.held_out = {name: one.moments() for name, one in held.items()} if self._hold_out else {}
             yield {name: one.moments() for name, one in sums.items()}
@@ -230,8 +245,10 @@ class LayerWalk:
                 y[one.output] if aim is None else y[aim[0]] - x[aim[1]] for one, aim in zip(layers, aims, strict=True)
             ]
             rows = [
-                one.rows(x[one.data], output, first, batch, self._positions)
-                for one, output in zip(layers, outputs, strict=True)
+                one.rows(
+                    x[one.data], output, first, batch, self._positions, other=x[aim[1]] if aim and self._keep else None
+                )
+                for one, output, aim in zip(layers, outputs, aims, strict=True)
             ]
             return y, x, rows
 
@@ -274,7 +291,9 @@ class _Layer:
     def sums(self) -> MomentSums:
         return MomentSums(self.view.groups, self.view.outputs, self.view.columns)
 
-    def rows(self, x: Array, y: Array, first: int, batch: int, limit: int | None) -> _Rows:
+    def rows(
+        self, x: Array, y: Array, first: int, batch: int, limit: int | None, *, other: Array | None = None
+    ) -> _Rows:
         """Return the rows of each sample of a batch, as they would be if each came alone.
 
         Args:
@@ -282,13 +301,17 @@ class _Layer:
             first: Number of the first sample.
             batch: Number of samples; data that cannot be split in so many parts counts as one.
             limit: Positions of each that count.
+            other: What is added to y, of its shape.
         """
         parts = batch if x.ndim > 1 and x.shape[0] % batch == 0 and y.shape[0] % batch == 0 else 1
         pairs = zip(np.split(x, parts), np.split(y, parts), strict=True) if parts > 1 else [(x, y)]
-        rows = []
+        added = [None] * parts if other is None else np.split(other, parts)
+        rows: _Rows = []
         for number, (one, out) in enumerate(pairs):
             chosen = spread(self.view.positions(one.shape), limit, first + number)
-            rows.append((self.view.unfold(one, chosen), self.view.rows(out, chosen)))
+            third = added[number]
+            more = None if third is None else self.view.rows(third, chosen)
+            rows.append((self.view.unfold(one, chosen), self.view.rows(out, chosen), more))
         return rows
 
 
@@ -317,7 +340,7 @@ def _layer(graph: Graph, name: str, ops: OpTable) -> _Layer:
 
 def _add(sums: dict[str, MomentSums], layers: Sequence[_Layer], rows: Sequence[_Rows]) -> None:
     for layer, parts in zip(layers, rows, strict=True):
-        for x, y in parts:
+        for x, y, _ in parts:
             sums[layer.output].add(x, y)
 
 

@@ -17,7 +17,7 @@ class Curve:
 
     Attributes:
         errors: (A + 1,), ascending from 0; infinite for more than may leave.
-        levels: The numbers of atoms that may leave, ascending from 0, or from those that have left already.
+        levels: The numbers of atoms that may leave, ascending from 0.
     """
 
     errors: npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ def allocate(curves: Sequence[Curve], cost: Callable[[Counts], float], budget: f
     Returns:
         (D,). Where the budget cannot be met, all that may leave.
     """
-    gone = np.array([curve.levels[0] for curve in curves], np.int64)
+    gone = np.zeros(len(curves), np.int64)
     while (now := cost(gone)) > budget:
         step = _best_step(curves, cost, gone, now)
         if step is None:

@@ -9,6 +9,7 @@ Atoms are left out by zeros in the columns of the layers that read them, so the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,15 @@ from nncomp.passes import Context
 from nncomp.statistics import LayerWalk, Moments
 from nncomp_prune.elimination import Elimination, Problem
 from nncomp_prune.fitting import HOLD_OUT, Fit, Layer, fit, layer_of, put, ridge_of
+from nncomp_prune.rectified import bounds_behind, rectified
 from nncomp_prune.tracks import Track
 
 Atoms = npt.NDArray[np.intp]
 
-_CLOSE = 1e-9
+_ROWS: Final = 1 << 28
+"""Bytes of rows that a stage may keep, to be fitted behind activations; beyond that, plain least squares does."""
+
+_CLOSE: Final = 1e-9
 """Squared error, relative to the energy of its output, below which a layer has nothing to make up for."""
 
 
@@ -53,7 +58,9 @@ def compensate(
     for track in chosen:
         for name in track.layers:
             readers.setdefault(name, []).append(track)
-    walk = LayerWalk.of_pass(original, changed, layers, ctx, samples=samples, positions=positions, hold_out=HOLD_OUT)
+    walk = LayerWalk.of_pass(
+        original, changed, layers, ctx, samples=samples, positions=positions, hold_out=HOLD_OUT, keep=_ROWS
+    )
     for stage in walk:
         for name, moments in stage.items():
             layer, tracks = layer_of(changed, name, ctx.ops), readers.get(name, [])
@@ -65,7 +72,12 @@ def compensate(
             for track in tracks:
                 again = choose_again and len(track.layers) == 1
                 found, chosen[track] = _without(found, name, track, chosen[track], again=again)
-            put(changed, layer, found.weight, everything, whole=name in walk.aims)
+            weight, means = found.weight, None
+            total = walk.aims[name][0] if name in walk.aims else None
+            bounds = bounds_behind(original, layer_of(original, name, ctx.ops), total)
+            if name in walk.rows and bounds is not None:
+                weight, means = rectified(found, walk.rows[name], everything, layer, bounds, ridge=strength)
+            put(changed, layer, weight, everything, whole=name in walk.aims, means=means)
 
 
 def leave_out(graph: Graph, chosen: Mapping[Track, Atoms], ctx: Context) -> None:

@@ -80,11 +80,17 @@ def normal_equations(moments: Moments, layer: Layer, *, ridge: float) -> tuple[D
         ridge: Relative to the mean square of an input; more where rows are few for so many columns.
     """
     used = moments.centered() if layer.bias is not None else moments
+    strength = pull(moments, layer, ridge=ridge)[:, None, None]
+    return used.xx + strength * np.eye(used.xx.shape[1]), used.yx + strength * layer.weight
+
+
+def pull(moments: Moments, layer: Layer, *, ridge: float) -> Doubles:
+    """Return how strongly each group's weights are held where they are, (G,); arguments as above."""
+    used = moments.centered() if layer.bias is not None else moments
     columns = used.xx.shape[1]
     typical = np.trace(used.xx, axis1=1, axis2=2) / columns
     typical[typical <= 0] = 1.0
-    strength = typical[:, None, None] * ridge * max(1.0, _FEW_ROWS * columns / max(moments.count, 1)) ** 2
-    return used.xx + strength * np.eye(columns), used.yx + strength * layer.weight
+    return np.asarray(typical * ridge * max(1.0, _FEW_ROWS * columns / max(moments.count, 1)) ** 2)
 
 
 def ridges(least: float) -> list[float]:
@@ -123,7 +129,15 @@ def fit(moments: Moments, layer: Layer, *, ridge: float) -> Fit:
     return Fit(cross @ inverse, inverse, float(moments.centered().yy.sum()))
 
 
-def put(graph: Graph, layer: Layer, weight: Doubles, moments: Moments | None, *, whole: bool = False) -> None:
+def put(
+    graph: Graph,
+    layer: Layer,
+    weight: Doubles,
+    moments: Moments | None,
+    *,
+    whole: bool = False,
+    means: Doubles | None = None,
+) -> None:
     """Let a layer have another weight, and the bias that goes with it.
 
     Args:
@@ -132,6 +146,7 @@ def put(graph: Graph, layer: Layer, weight: Doubles, moments: Moments | None, *,
         weight: (G, O, K).
         moments: What it reads and should give: the bias becomes the mean of y - W x. None leaves the bias.
         whole: y includes a bias that is added behind the layer.
+        means: (G, O), what the bias becomes instead.
     """
     old = layer.op.input(layer.view.weight)
     assert old is not None
@@ -139,6 +154,7 @@ def put(graph: Graph, layer: Layer, weight: Doubles, moments: Moments | None, *,
     graph.remove_unused([old])
     if moments is None or layer.bias is None:
         return
-    means = (moments.y - np.einsum("gok,gk->go", weight, moments.x)) / max(moments.count, 1)
+    if means is None:
+        means = (moments.y - np.einsum("gok,gk->go", weight, moments.x)) / max(moments.count, 1)
     inside = layer.bias.inside or whole
     set_layer_bias(graph, layer.bias, means if inside else means + layer.bias.values)

@@ -21,7 +21,7 @@ from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds, Session
 from nncomp.statistics import Moments, collect_moments, executor_of
-from nncomp_prune.elimination import Elimination, Places, Problem
+from nncomp_prune.elimination import Elimination, Problem
 from nncomp_prune.fitting import Fit, fit, held_out_error, layer_of, put, ridges
 from nncomp_prune.tracks import Track
 
@@ -113,8 +113,6 @@ def schedules(
     positions: int,
     ridge: float,
     sensitivity: int,
-    original: Graph | None = None,
-    gone: Mapping[Track, Places] | None = None,
 ) -> list[Schedule]:
     """Return a schedule for each track, by backward elimination from the moments of calibration data.
 
@@ -123,8 +121,6 @@ def schedules(
         tracks: What may be pruned.
         ctx: Gives data, threads and op semantics.
         whole: Tracks of which all atoms may leave.
-        original: What outputs are held against; ``graph`` by default.
-        gone: Atoms that have left ``graph`` before: they come first in the order and cost nothing.
         samples: Feeds to read at the most.
         positions: Output positions that count, a sample.
         ridge: The least; each track has that which does best on the samples that output errors are measured on.
@@ -134,9 +130,7 @@ def schedules(
     columns = {name: layer_of(graph, name, ctx.ops).view for track in tracks for name in track.layers}
     sizes = {name: 8 * view.groups * view.columns * (view.columns + view.outputs) for name, view in columns.items()}
     held = divided(ctx.data, samples, sensitivity)[0]
-    output = OutputError.of(original or graph, held) if sensitivity else None
-    before = 0.0 if output is None or not gone else output.measure(graph)
-    left = gone or {}
+    output = OutputError.of(graph, held) if sensitivity else None
     found: list[Schedule] = []
     for run in batches(tracks, sizes):
         names = list(dict.fromkeys(name for track in run for name in track.layers))
@@ -157,43 +151,27 @@ def schedules(
             for feeds, progress in ((others, ctx.progress), (held, None))
         )
         for track in run:
-            first = left.get(track, np.zeros(0, np.intp))
-            strength = _ridge(graph, track, seen, unseen, ctx, gone=first, ridge=ridge) if unseen else ridge
-            elimination = _started(track, first, _fits(graph, track, seen, ctx, strength))
+            strength = _ridge(graph, track, seen, unseen, ctx, ridge=ridge) if unseen else ridge
+            elimination = Elimination(problems_of(track, _fits(graph, track, seen, ctx, strength)), len(track))
             price = (
-                None
-                if output is None
-                else partial(_price, before=before, output=output, graph=graph, track=track, seen=seen, ctx=ctx)
+                None if output is None else partial(_price, output=output, graph=graph, track=track, seen=seen, ctx=ctx)
             )
             found.append(_schedule(track, elimination, price, whole=track in whole))
             ctx.progress.step("curves", len(found), len(tracks))
     return found
 
 
-def _started(track: Track, gone: Places, fits: Mapping[str, Fit]) -> Elimination:
-    """Return an elimination in which the atoms that are gone have left, at no cost."""
-    elimination = Elimination(problems_of(track, fits), len(track))
-    if gone.size:
-        elimination.leave(gone)
-        elimination.costs[:] = [0.0] * gone.size
-    return elimination
-
-
 def _schedule(
     track: Track, elimination: Elimination, price: Callable[[Elimination], float] | None, *, whole: bool
 ) -> Schedule:
     """Let all atoms leave, or all but one, and price what it costs at the half and, when all may leave, at the end."""
-    gone, last = len(elimination.order), len(track) if whole else len(track) - 1
-    half = max(gone + (len(track) - gone) // 2, gone + 1)
-    errors = np.full(len(track) + 1, np.inf)
-    if gone >= last:
-        errors[: gone + 1] = 0.0
-        return Schedule(track, np.array(elimination.order, np.intp), errors)
+    half, last = len(track) // 2, len(track) if whole else len(track) - 1
     elimination.run(half)
     prices = [1.0 if price is None else price(elimination)]
     elimination.run(last)
     prices.append(price(elimination) if price is not None and whole else prices[0])
     costs = np.array([0.0, *np.maximum.accumulate(elimination.costs)])
+    errors = np.full(len(track) + 1, np.inf)
     errors[: last + 1] = np.maximum.accumulate(costs * np.interp(np.arange(last + 1), [half, last], prices))
     return Schedule(track, np.array(elimination.order, np.intp), errors)
 
@@ -201,7 +179,6 @@ def _schedule(
 def _price(
     elimination: Elimination,
     *,
-    before: float,
     output: OutputError,
     graph: Graph,
     track: Track,
@@ -209,8 +186,7 @@ def _price(
     ctx: Context,
 ) -> float:
     """Return the output error without the atoms that have left, for each unit of what they cost their layers."""
-    error = output.measure(_changed(graph, track, elimination, seen, ctx)) - before
-    return max(error, _TINY) / max(elimination.costs[-1], _TINY)
+    return output.measure(_changed(graph, track, elimination, seen, ctx)) / max(elimination.costs[-1], _TINY)
 
 
 def _fits(graph: Graph, track: Track, seen: Mapping[str, Moments], ctx: Context, ridge: float) -> dict[str, Fit]:
@@ -224,7 +200,6 @@ def _ridge(
     unseen: Mapping[str, Moments],
     ctx: Context,
     *,
-    gone: Places,
     ridge: float,
 ) -> float:
     """Return the ridge that does best on ``unseen`` rows when the cheapest half of the atoms leaves at once."""
@@ -232,9 +207,9 @@ def _ridge(
     wrong: list[float] = []
     for strength in ridges(ridge):
         fits = _fits(graph, track, seen, ctx, strength)
-        elimination = _started(track, gone, fits)
+        elimination = Elimination(problems_of(track, fits), len(track))
         if half is None:
-            half = elimination.cheapest((len(track) - gone.size) // 2)
+            half = elimination.cheapest(len(track) // 2)
         elimination.leave(half)
         weights = _weights(graph, track, elimination, ctx)
         errors = [

@@ -13,13 +13,13 @@ import numpy as np
 from nncomp.axes import AxisAnalysis, analyse, remove_checked
 from nncomp.errors import DataError, NncompWarning, RecipeError, UnsupportedError
 from nncomp.gate import Gate
-from nncomp.ir import Graph, Op, Value
+from nncomp.ir import Graph, Op
 from nncomp.passes import Context, Effect, Pass, option
 from nncomp.runtime import Feeds
 from nncomp.selectors import select
 from nncomp_prune.allocation import Counts, Curve, evenly, levels, steps
 from nncomp_prune.branches import branches, silence, take_out
-from nncomp_prune.budget import Bought, Budget, Money
+from nncomp_prune.budget import Budget, Money
 from nncomp_prune.compensation import Atoms, compensate, leave_out, refit_biases
 from nncomp_prune.criteria import NEEDS_DATA, Criterion, scored
 from nncomp_prune.cutting import located, vanished
@@ -72,9 +72,6 @@ class PruneStructured(Pass):
     align: int = option(0, help="what stays is a multiple of this; 0: of what the target's kernels like", ge=0)
     least: float = option(0.1, help="share of each dimension that stays in any case", ge=0, le=1)
     branches: bool = option(True, help="whole branches of residual blocks may go")
-    rounds: int = option(
-        2, help="in how many rounds atoms leave, by least squares: errors are priced anew in each", ge=1
-    )
     keep: tuple[str, ...] = option((), help="ops that keep all their output channels; by name or label, globs, re:...")
     skip: tuple[str, ...] = option((), help="ops to leave alone: neither their channels nor their weights change")
     samples: int = option(512, help="calibration samples to look at", ge=1)
@@ -116,15 +113,10 @@ class PruneStructured(Pass):
         analysis = analyse(graph, ctx.ops, input_shapes=shapes)
         found, whole = self._tracks(graph, analysis, ctx)
         original, before = graph.clone(), (analysis.macs(), analysis.params())
-        chosen: dict[Track, Atoms] = {}
-        zeros: list[Value] = []
-        rounds = self._rounds()
-        for number in range(rounds):
-            last, gone = number == rounds - 1, set(vanished(chosen))
-            planned = self._schedules(graph, found, whole, ctx, original=original, chosen=chosen, last=last)
-            chosen = self._chosen(Money(original, analysis, planned, ctx), planned, chosen, (number + 1) / rounds, ctx)
-            zeros += silence(graph, [track for track in vanished(chosen) if track not in gone], ctx.ops)
-            self._leave_out(original, graph, chosen, ctx, last=last)
+        planned = self._schedules(graph, found, whole, ctx)
+        chosen = self._chosen(Money(original, analysis, planned, ctx), planned, ctx)
+        zeros = silence(graph, vanished(chosen), ctx.ops)
+        self._leave_out(original, graph, chosen, ctx)
         gate = Gate(_first(ctx) or None, seed=ctx.seed)
         take_out(graph, zeros, gate)
         after, atoms = located(analysis, graph, chosen, ctx.ops, input_shapes=shapes)
@@ -166,70 +158,39 @@ class PruneStructured(Pass):
             raise _nothing(left, analysis)
         return found, whole & set(found)
 
-    def _rounds(self) -> int:
-        """Return in how many rounds atoms leave: prices are taken again where they depend on what has left."""
-        again = self.criterion is Criterion.OBS and self.compensate is Compensation.LEAST_SQUARES
-        return self.rounds if again and self.ratio is None else 1
-
-    def _samples(self, *, last: bool) -> int:
-        """Return how many samples count in a round: those before the last only show the way."""
-        return self.samples if last else max(self.samples // 2, 1)
-
-    def _schedules(
-        self,
-        graph: Graph,
-        found: Sequence[Track],
-        whole: set[Track],
-        ctx: Context,
-        *,
-        original: Graph,
-        chosen: Mapping[Track, Atoms],
-        last: bool,
-    ) -> list[Schedule]:
+    def _schedules(self, graph: Graph, found: Sequence[Track], whole: set[Track], ctx: Context) -> list[Schedule]:
         if self.criterion is not Criterion.OBS:
             return scored(graph, found, self.criterion, ctx, samples=self.samples, positions=self.positions)
-        done = {track: Schedule(track, chosen[track], np.zeros(len(track) + 1)) for track in vanished(chosen)}
-        planned = schedules(
+        return schedules(
             graph,
-            [track for track in found if track not in done],
+            found,
             ctx,
-            original=original,
-            gone=chosen,
             whole=whole,
-            samples=self._samples(last=last),
+            samples=self.samples,
             positions=self.positions,
             ridge=self.ridge,
             sensitivity=0 if self.ratio is not None else self.sensitivity,
         )
-        return [*planned, *done.values()]
 
-    def _chosen(
-        self, money: Money, planned: Sequence[Schedule], before: Mapping[Track, Atoms], part: float, ctx: Context
-    ) -> dict[Track, Atoms]:
-        """Return which atoms of each track leave, none for tracks that stay whole, once ``part`` of the way is gone.
+    def _chosen(self, money: Money, planned: Sequence[Schedule], ctx: Context) -> dict[Track, Atoms]:
+        """Return which atoms of each track leave, none for tracks that stay whole.
 
         Raises:
             UnsupportedError: the budget asks for nothing that could be removed, or for too much (NNC-M052).
         """
         if self.ratio is not None:
-            gone = evenly([self._curve(one, before, self._fitting(one.track, ctx)) for one in planned], self.ratio)
+            gone = evenly([self._curve(one, self._fitting(one.track, ctx)) for one in planned], self.ratio)
         else:
-            gone = self._within(money, planned, before, part, ctx)
-        if not gone.any() and part == 1.0:
+            gone = self._within(money, planned, ctx)
+        if not gone.any():
             raise UnsupportedError(f"{self.name}: the budget leaves everything as it is", code="NNC-M052")
         return {one.track: one.order[:number] for one, number in zip(planned, gone, strict=True) if number}
 
-    def _within(
-        self, money: Money, planned: Sequence[Schedule], before: Mapping[Track, Atoms], part: float, ctx: Context
-    ) -> Counts:
+    def _within(self, money: Money, planned: Sequence[Schedule], ctx: Context) -> Counts:
         """Return how many atoms leave: in whole kernels if that meets the budget, else in halves of them, and so on."""
-        name, given = next((name, share) for name in _BUDGETS if (share := getattr(self, name)) is not None)
-        share = 1.0 - (1.0 - given) * part
+        name, share = next((name, share) for name in _BUDGETS if (share := getattr(self, name)) is not None)
         tried = [self.align] if self.align else steps(_liked(ctx))
-        curves = [[self._curve(one, before, step) for one in planned] for step in tried]
-        bought: Bought | None = None
-        if part < 1.0:
-            curves = curves[:1]  # what is too coarse for this part of the way waits for the last one
+        curves = [[self._curve(one, step) for one in planned] for step in tried]
         for number, some in enumerate(curves):
             if name == "latency":
                 bought = money.by_latency(some, share)
@@ -237,27 +198,19 @@ class PruneStructured(Pass):
                 bought = money.by_energy(some, share)
             else:
                 bought = money.by_count(some, share, Budget(name), finer=curves[number + 1 :])
-            if part == 1.0 and bought.share <= share * _BEYOND[name]:
+            if bought.share <= share * _BEYOND[name]:
                 return bought.gone
-        assert bought is not None
-        if part == 1.0:
-            raise UnsupportedError(
-                f"{self.name}: the smallest model found has {bought.share:.2f} of the {name}, the budget is {given:g}",
-                code="NNC-M052",
-            )
-        return bought.gone if bought.share >= given else np.array([one.levels[0] for one in curves[0]], np.int64)
+        raise UnsupportedError(
+            f"{self.name}: the smallest model found has {bought.share:.2f} of the {name}, the budget is {share:g}",
+            code="NNC-M052",
+        )
 
-    def _curve(self, one: Schedule, before: Mapping[Track, Atoms], step: int) -> Curve:
+    def _curve(self, one: Schedule, step: int) -> Curve:
         """Return what may leave of a track so that multiples of ``step`` channels stay."""
-        gone = len(before.get(one.track, ()))
         found = levels(len(one.track), _in_atoms(one.track, step), self._least(one.track))
-        if len(one.order) == len(one.track):
-            found = np.append(found, len(one.track))
-        return Curve(one.errors, np.append(gone, found[found > gone]))
+        return Curve(one.errors, np.append(found, len(one.track)) if len(one.order) == len(one.track) else found)
 
-    def _leave_out(
-        self, original: Graph, graph: Graph, chosen: dict[Track, Atoms], ctx: Context, *, last: bool
-    ) -> None:
+    def _leave_out(self, original: Graph, graph: Graph, chosen: dict[Track, Atoms], ctx: Context) -> None:
         kept = {track: atoms for track, atoms in chosen.items() if track not in vanished(chosen)}
         if self.compensate is Compensation.NONE:
             leave_out(graph, kept, ctx)
@@ -278,7 +231,7 @@ class PruneStructured(Pass):
             layers,
             chosen,
             ctx,
-            samples=self._samples(last=last),
+            samples=self.samples,
             positions=self.positions,
             ridge=self.ridge,
             choose_again=self.criterion is Criterion.OBS,

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from nncomp.axes import analyse
 from nncomp.infer import infer_types
 from nncomp.ops import builtin_table, layer_bias, set_layer_bias
-from nncomp.statistics import residual_aims
+from nncomp.statistics import Rows, residual_aims
 from nncomp.statistics.moments import MomentSums
+from nncomp.statistics.rows import RowStore
 from nncomp.testing import assert_same_function, graph
 from nncomp_prune.allocation import Curve, allocate, evenly, levels
 from nncomp_prune.elimination import Elimination, Problem
-from nncomp_prune.fitting import held_out_error, layer_of, ridge_of, ridges
+from nncomp_prune.fitting import fit, held_out_error, layer_of, ridge_of, ridges
 from nncomp_prune.pricing import macs_model, params_model
+from nncomp_prune.rectified import bounds_behind, rectified
 from nncomp_prune.tracks import _places
 
 
@@ -187,3 +189,63 @@ def test_where_rows_are_few_a_stronger_ridge_does_better_on_others():
     assert ridge_of(few, others, layer, ridge=1e-6) > ridge_of(many, others, layer, ridge=1e-6)
     assert ridge_of(few, others, layer, ridge=1e-6) in ridges(1e-6)
     assert held_out_error(many, others, layer, truth) < held_out_error(many, others, layer, layer.weight)
+
+
+CUT_OFF = """
+g (float[n,6,1,1] x) => (float[n,5,1,1] y)
+<float[4,3,1,1] w, float[4] b, float[5,4,1,1] w2, float low = {-0.5}, float high = {1}>
+{
+   c = Conv <group=2> (x, w, b)
+   r = ACTIVATION
+   y = Conv (r, w2)
+}
+"""
+
+
+@given(seed=st.integers(0, 99), activation=st.sampled_from(["Relu (c)", "Clip (c, low, high)"]), added=st.booleans())
+def test_behind_an_activation_a_fit_to_it_is_nearer_than_a_plain_one(seed, activation, added):
+    made = graph(CUT_OFF.replace("ACTIVATION", activation))
+    infer_types(made)
+    layer = layer_of(made, "c", builtin_table())
+    rng = np.random.default_rng(seed)
+    x, other = rng.normal(size=(2, 300, 3)), rng.normal(size=(2, 300, 2)) if added else None
+    shift = 0.0 if other is None else other
+    low, high = bounds_behind(made, layer, None)
+    assert (low, high) == ((0.0, np.inf) if activation.startswith("Relu") else (-0.5, 1.0))
+    total = x @ rng.normal(size=(2, 3, 2)) + shift + rng.normal(size=(2, 300, 2)) / 10
+    y = np.where(total < low, low - 5 * (low - total) ** 2, total) - shift  # what is cut off is not linear
+    sums = MomentSums(2, 2, 3)
+    sums.add(x, y)
+    moments = sums.moments()
+    plain = fit(moments, layer, ridge=1e-6)
+    rows = Rows(x.astype(np.float32), y.astype(np.float32), None if other is None else other.astype(np.float32))
+    weight, means = rectified(plain, rows, moments, layer, (low, high), ridge=1e-6)
+
+    def wrong(matrix, bias):
+        given = x @ matrix.swapaxes(1, 2) + bias[:, None] + shift
+        return np.square(np.clip(given, low, high) - np.clip(y + shift, low, high)).sum()
+
+    bias = (moments.y - np.einsum("gok,gk->go", plain.weight, moments.x)) / moments.count
+    assert wrong(weight, means) < 0.8 * wrong(plain.weight, bias)
+
+
+def test_what_does_not_cut_off_alike_has_no_bounds():
+    for activation in ("Sigmoid (c)", "Max (c, low)"):
+        made = graph(CUT_OFF.replace("ACTIVATION", activation))
+        infer_types(made)
+        assert bounds_behind(made, layer_of(made, "c", builtin_table()), None) is None
+    made = graph(
+        CUT_OFF.replace("ACTIVATION", "Relu (c)").replace("y = Conv (r, w2)", "d = Conv (r, w2) y = Add (d, c)")
+    )
+    assert bounds_behind(made, layer_of(made, "c", builtin_table()), None) is None
+
+
+def test_rows_that_take_too_much_are_forgotten():
+    x, y = np.ones((1, 4, 3)), np.ones((1, 4, 2))
+    y[0, 1] = np.nan
+    store = RowStore(1000)
+    store.add("a", [(x, y, None)])
+    assert store.rows()["a"].x.shape == (1, 3, 3)
+    for _ in range(20):
+        store.add("a", [(x, y, y)])
+    assert store.rows() == {}
