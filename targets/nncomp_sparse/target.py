@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nncomp.errors import DataError, RecipeError, UnsupportedError
-from nncomp.ir import DataType, Graph
+from nncomp.ir import DataType, Graph, TensorType, Value
 from nncomp.passes import Context, inline_table
 from nncomp.report import with_shapes
 from nncomp.runtime import RuntimeFailure, random_feeds
@@ -17,10 +18,9 @@ from nncomp_sparse.activations import Zeros, measure_zeros
 from nncomp_sparse.artifact import PricedArtifact, Pricing
 from nncomp_sparse.hardware import Hardware, load_hardware
 from nncomp_sparse.hardware.schema import plain_error
-from nncomp_sparse.workload import read_workload, watched
+from nncomp_sparse.workload import Workload, read_workload, watched
 
 DEFAULT_HARDWARE: Final = "eyeriss"
-_NOTHING: Final = "there is nothing to price: no op multiplies and accumulates with known sizes"
 _CLIPPING: Final = frozenset({"Relu", "Clip"})
 
 
@@ -89,7 +89,7 @@ class SparseTarget(Target):
             level = "ok" if op.macs == 0 else "float"
             found.append(Finding(level, op.node, op.kind, f"not priced: {op.reason}"))
         if not work.layers:
-            found.append(Finding("refused", "", "", _NOTHING))
+            found.append(Finding("refused", "", "", _nothing(work)))
         return found
 
     def build(self, graph: Graph, ctx: Context) -> Artifact:
@@ -103,7 +103,7 @@ class SparseTarget(Target):
         zeros, why = self._zeros(kept, ctx)
         work = read_workload(_sized(kept, ctx), ctx.ops, zeros)
         if not work.layers:
-            raise UnsupportedError(_NOTHING)
+            raise UnsupportedError(_nothing(work))
         return PricedArtifact(kept, pricing, work, compare=self.options.compare, no_zeros=why, threads=ctx.threads)
 
     def _zeros(self, graph: Graph, ctx: Context) -> tuple[Mapping[str, Zeros], str]:
@@ -118,6 +118,23 @@ class SparseTarget(Target):
 
 
 def _sized(graph: Graph, ctx: Context) -> Graph:
-    """Return a copy whose sizes are known: those of the first sample, or of a made-up one with 1 for open sizes."""
+    """Return a copy whose sizes are known: its own, the first sample's, or a made-up one's with 1 for open sizes."""
     found = next(iter(ctx.data), None) if ctx.data is not None else None
-    return with_shapes(graph, ctx.ops, {}, feeds=random_feeds(graph, seed=ctx.seed) if found is None else found)
+    if found is None:
+        plain = with_shapes(graph, ctx.ops, {})
+        if all(_is_sized(value) for op in plain.ops() for value in op.outputs):
+            return plain
+        found = random_feeds(graph, seed=ctx.seed)
+    return with_shapes(graph, ctx.ops, {}, feeds=found)
+
+
+def _is_sized(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.static_shape is not None
+
+
+def _nothing(work: Workload) -> str:
+    """Return why nothing is priced, with what there is instead."""
+    reasons = Counter((op.kind, op.reason) for op in work.unpriced)
+    told = "; ".join(f"{number} x {kind}: {reason}" for (kind, reason), number in reasons.most_common(4))
+    why = "there is nothing to price: no op multiplies and accumulates with known sizes"
+    return f"{why} ({told})" if told else why

@@ -133,6 +133,7 @@ def queue_cycles(work: Ints, depth: int) -> int:
     if work.size == 0:
         return 0
     columns, elements = work.shape
+    depth = min(depth, columns)
     takes = np.maximum(work, 1)
     begun = np.zeros((depth, elements), np.int64)
     finished = np.zeros(elements, np.int64)

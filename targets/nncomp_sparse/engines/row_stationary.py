@@ -163,10 +163,16 @@ def run_rows(costing: Costing, objective: Objective) -> Execution:
     """Return the execution of the best of all mappings.
 
     Raises:
-        UnsupportedError: a row of the layer fits neither scratchpad nor buffer (NNC-T002).
+        UnsupportedError: a row of the layer fits neither scratchpad nor buffer, or a filter not the array (NNC-T002).
     """
     rows, machine = Rows.of(costing.layer.nest), costing.machine
     given = row_mappings(rows, machine)
+    if rows.kernel_rows > machine.array.rows:
+        raise UnsupportedError(
+            f"hardware {machine.name!r}: a filter of {costing.layer.name!r} has {rows.kernel_rows} rows, "
+            f"the array has {machine.array.rows}",
+            hint="array.rows must hold the rows of a filter one above the other",
+        )
     if not len(given.m):
         raise UnsupportedError(
             f"hardware {machine.name!r}: a row of {costing.layer.name!r} ({rows.kernel_rows} x {rows.kernel_cols} "

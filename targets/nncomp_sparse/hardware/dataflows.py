@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from nncomp_sparse.hardware.schema import Hardware
 
-Count = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=1, le=1 << 31, strict=True)]
 
 
 class _Kind(BaseModel):

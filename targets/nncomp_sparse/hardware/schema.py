@@ -9,14 +9,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nncomp_sparse.hardware.dataflows import Dataflow, Nest
+from nncomp_sparse.hardware.dataflows import Count, Dataflow, Nest
 
 TENSORS: Final = ("weight", "input", "output")
 
 TensorName = Literal["weight", "input", "output"]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Bits = Annotated[int, Field(ge=1, le=64, strict=True)]
 
 
@@ -297,9 +296,20 @@ class Hardware(Section):
 def plain_error(error: Any) -> str:
     """Return a validation error of pydantic as one line: field, reason, and what was found."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("tagged-union",))
+    steps = [str(part) for part in first["loc"] if part not in ("tagged-union", "[key]")]
+    if steps[:1] == ["dataflow"]:
+        del steps[1:-1]  # the kind, which pydantic puts between the section and its field
+    where = ".".join(steps)
     reason = str(first["msg"]).removeprefix("Value error, ")
     reason = reason[0].lower() + reason[1:]
+    if first["type"] == "union_tag_not_found":
+        return f"{where}.kind: is missing"
+    if first["type"] == "union_tag_invalid":
+        return f"{where}.kind: expected one of {first['ctx']['expected_tags']}, got {first['ctx']['tag']!r}"
+    if first["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{where}: expected a table, got {first['input']!r}"
+    if first["type"] == "tuple_type":
+        return f"{where}: expected a list, got {first['input']!r}"
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key"
     if first["type"] == "missing":

@@ -60,9 +60,23 @@ def test_other_shapes_have_a_price_too(nest):
 
 
 def test_a_filter_that_no_scratchpad_holds_is_refused():
-    nest = LoopNest(outputs=2, inputs=2, spatial=(8, 8), kernel=(13, 13), strides=(1, 1), dilations=(1, 1))
+    nest = LoopNest(outputs=2, inputs=2, spatial=(8, 8), kernel=(12, 13), strides=(1, 1), dilations=(1, 1))
     with pytest.raises(UnsupportedError) as caught:
         price_layer(Layer.given("big", nest), load_hardware("eyeriss"))
     assert caught.value.message == (
-        "hardware 'eyeriss': a row of 'big' (13 x 13 filter, 8 outputs) fits neither the scratchpads nor the buffer"
+        "hardware 'eyeriss': a row of 'big' (12 x 13 filter, 8 outputs) fits neither the scratchpads nor the buffer"
     )
+
+
+def test_a_filter_with_more_rows_than_the_array_is_refused():
+    nest = LoopNest(outputs=2, inputs=2, spatial=(8, 8), kernel=(13, 1), strides=(1, 1), dilations=(1, 1))
+    with pytest.raises(UnsupportedError) as caught:
+        price_layer(Layer.given("tall", nest), load_hardware("eyeriss"))
+    assert caught.value.message == "hardware 'eyeriss': a filter of 'tall' has 13 rows, the array has 12"
+
+
+def test_sums_are_handed_over_once_for_each_element_that_adds_to_them():
+    nest = LoopNest(outputs=4, inputs=4, spatial=(6, 6), kernel=(3, 3), strides=(1, 1), dilations=(1, 1), sizes=(8, 8))
+    found = count_rows(Rows.of(nest), RowMappings.of([[4, 1, 6, 4, 2, 1, 1]]), load_hardware("eyeriss").dataflow)
+    outputs, kernel_rows, channel_passes = 4 * 6 * 6, 3, 2
+    assert int(found.handed_over[0]) == outputs * kernel_rows * channel_passes

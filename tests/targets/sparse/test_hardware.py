@@ -30,6 +30,28 @@ def test_each_preset_names_its_source_and_itself(name):
         ({"array": {"rows": 0, "cols": 2}}, "array.rows: input should be greater than or equal to 1, got 0"),
         ({"array": {"rows": 2}}, "array.cols: is missing"),
         ({"array": {"rows": 2.5, "cols": 2}}, "array.rows: input should be a valid integer, got 2.5"),
+        ({"clock_mhz": True}, "clock_mhz: input should be a valid number, got True"),
+        ({"array": 3}, "array: expected a table, got 3"),
+        ({"levels": 3}, "levels: expected a list, got 3"),
+        (
+            {"array": {"rows": 10**20, "cols": 1}},
+            f"array.rows: input should be less than or equal to 2147483648, got {10**20}",
+        ),
+        ({"dataflow": {}}, "dataflow.kind: is missing"),
+        (
+            {"dataflow": {"kind": "magic"}},
+            "dataflow.kind: expected one of 'any', 'weight-stationary', 'output-stationary', 'input-stationary', "
+            "'row-stationary', 'systolic', 'column-serial', 'cartesian', 'outer-product', 'fusion-array', "
+            "'tensor-train', got 'magic'",
+        ),
+        (
+            {"dataflow": {"kind": "outer-product", "tile": 0}},
+            "dataflow.tile: input should be greater than or equal to 1, got 0",
+        ),
+        (
+            {"levels": [{"name": "dram"}, {"name": "glb", "words": {"bias": 3}}]},
+            "levels.1.words.bias: input should be 'weight', 'input' or 'output', got 'bias'",
+        ),
         ({"levels": []}, "levels: tuple should have at least 1 item after validation, not 0, got []"),
         (
             {"levels": [{"name": "dram", "gb_per_s": 0.0}]},

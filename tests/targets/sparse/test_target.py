@@ -79,7 +79,15 @@ def test_what_has_no_price_is_listed():
 def test_a_model_without_products_is_refused():
     with pytest.raises(UnsupportedError) as caught:
         build(graph("g (float[2] x) => (float[] y) { y = Relu (x) }"))
-    assert caught.value.message == "there is nothing to price: no op multiplies and accumulates with known sizes"
+    nothing = "there is nothing to price: no op multiplies and accumulates with known sizes"
+    assert caught.value.message == f"{nothing} (1 x Relu: no multiply-accumulates)"
+
+
+def test_sizes_that_the_model_states_need_no_inputs_made_up():
+    """A string cannot be made up, and what is larger than memory need not be."""
+    text = "g (string[3] s, float[1000000,1000000] x) => (float[] y) <float[1000000,1] w> { y = MatMul (x, w) }"
+    found = graph(text.replace("<float[1000000,1] w>", "").replace("w)", "x)"))
+    assert build(found).price.macs == 10**18
 
 
 def test_a_machine_that_is_too_small_says_which_level():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from nncomp_sparse.hardware import Hardware
+from nncomp_sparse.costing import Costing
+from nncomp_sparse.engines.outer import layer_share
+from nncomp_sparse.hardware import Hardware, load_hardware
 from nncomp_sparse.layer import Layer, Operand
 from nncomp_sparse.price import price_layer
 from nncomp_sparse.work import executed_share, expected_maximum, finished_share, queue_cycles
@@ -90,3 +92,27 @@ def test_outputs_that_become_zero_are_cut_short(machine, conv):
     full, cut = price_layer(layer, with_()), price_layer(layer, with_(mode="sign", exit=0.5))
     assert 0.7 <= cut.compute_cycles / full.compute_cycles < 0.9  # and the slowest element is waited for
     assert cut.energy < full.energy
+
+
+def test_condensed_rows_are_counted_as_they_are_and_columns_by_their_channel(conv):
+    rng = np.random.default_rng(2)
+    weight, channels = rng.random((1, 40, 6, 3, 3)) < 0.3, np.array([[0.0, 0.1, 0.3, 0.5, 0.9, 1.0]])
+    layer = Layer(
+        "c", "Conv", conv(40, 6, 5, 3),
+        weight=Operand(weight.size, nonzeros=weight.sum(), mask=weight),
+        input=Operand(6 * 25, nonzeros=25 * channels.sum(), channels=channels),
+        output=Operand(40 * 25),
+    )  # fmt: skip
+    steps = 0.0
+    for channel in range(6):
+        drawn = rng.random((20_000, 32)) < channels[0, channel]
+        left = np.ceil(drawn.sum(axis=1) / 8).mean()
+        for tile in (weight[0, :32, channel], weight[0, 32:, channel]):
+            steps += left * np.ceil(tile.reshape(len(tile), -1).sum(axis=0) / 16).sum()
+    dense = 6 * 4 * (2 + 1) * 9
+    assert layer_share(Costing(layer, load_hardware("dual-side-tensor-core"))) == pytest.approx(steps / dense, rel=5e-3)
+
+
+def test_a_queue_longer_than_all_columns_is_no_longer_than_they_are():
+    work = np.random.default_rng(3).integers(0, 5, (20, 4))
+    assert queue_cycles(work, 1 << 60) == queue_cycles(work, 20)
