@@ -90,6 +90,11 @@ def test_a_kernel_named_after_the_op_in_the_middle_takes_the_quantizer_behind_it
     assert found.layers[1].kernel == "QLinearConv"
 
 
+def test_an_activation_in_front_of_a_product_belongs_to_what_it_reads():
+    found = find_layers(typed(FLOAT), TABLE, [Kernel("Conv", ("a",), False), Kernel("Conv", ("c",), False)])
+    assert [layer.ops for layer in found.layers] == [("Conv", "Relu"), ("Conv", "Add")]
+
+
 def test_why_a_layer_is_float_comes_from_passes_then_from_the_target():
     found = find_layers(typed(FLOAT), TABLE, (), {"first": "asked for", "Add": "no kernel"})
     assert [layer.cause for layer in found.layers] == ["asked for", "", "", "no kernel"]

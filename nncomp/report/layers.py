@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from nncomp.ir import Graph, Op, Tensor, TensorType, Value
-from nncomp.ops import OpTable
+from nncomp.ops import OpTable, Role
 from nncomp.report.facts import kind_name
 from nncomp.report.spread import Spread, sampled
 from nncomp.targets import Kernel
@@ -148,7 +148,7 @@ def find_layers(
     order = graph.ops()
     fixed = _fixed(graph, order)
     own, homes = _anchored(graph, order, fixed, kernels)
-    _join(graph, order, fixed, own)
+    _join(graph, ops, fixed, own)
     last = {own[op]: place for place, op in enumerate(order) if op.kind not in _QUANTIZERS}
     places = {own[op]: last.get(own[op], place) for place, op in enumerate(order)}
     numbers = {key: number for number, key in enumerate(sorted(places, key=lambda key: (places[key], key)))}
@@ -203,25 +203,28 @@ def _anchored(
     return own, homes
 
 
-def _join(graph: Graph, order: Sequence[Op], fixed: set[Op], own: dict[Op, int]) -> None:
+def _join(graph: Graph, ops: OpTable, fixed: set[Op], own: dict[Op, int]) -> None:
     """Give each op that has no kernel of its own the layer that it is part of.
 
-    From the end on, an op is part of what reads it; quantizers, and what stands in front of them, are part of what
-    they read.
+    From the end on, an op is part of what reads it; quantizers, what stands in front of them, and activations in front
+    of an op with a weight are part of what they read.
     """
+    order = graph.ops()
+    roles = {op: ops.quant(op, graph.opsets).role for op in order}
     for op in reversed(order):
         if op in own or (op.kind == "QuantizeLinear" and op not in fixed):
             continue
-        reading = next((own[user] for value in op.outputs for user in graph.users(value) if user in own), None)
-        if reading is not None:
-            own[op] = reading
+        user = next((user for value in op.outputs for user in graph.users(value) if user in own), None)
+        activation = op not in fixed and roles[op] in (Role.ELEMENTWISE, Role.ACTIVATION)
+        if user is not None and not (activation and roles[user] is Role.COMPUTE):
+            own[op] = own[user]
     fresh = max(own.values(), default=-1) + 1
     for op in order:
         if op in own:
             continue
         producers = (value.producer for value in op.inputs if value is not None)
-        home = next((own[one] for one in producers if one is not None and one in own and one not in fixed), None)
-        own[op], fresh = (fresh, fresh + 1) if home is None else (home, fresh)
+        home = max((own[one] for one in producers if one is not None and one in own and one not in fixed), default=-1)
+        own[op], fresh = (fresh, fresh + 1) if home < 0 else (home, fresh)
 
 
 def _edges(graph: Graph, order: Sequence[Op], fixed: set[Op], own: Mapping[Op, int], count: int) -> list[set[int]]:

@@ -21,7 +21,7 @@ from nncomp_sparse.tables import price_tables
 from nncomp_sparse.workload import Workload, read_workload
 
 _INTEGER_BITS: Final = 16
-"""Machines of the cost model multiply integers up to this width."""
+"""Up to this width, what a model says of its tensors are integers."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ class PricedArtifact(Artifact):
         found = []
         for layer, price in zip(self.work.layers, self.price.layers, strict=True):
             computed = (outputs[layer.op],) if layer.op in outputs else ()
-            integer = all(bits <= _INTEGER_BITS for bits, _ in (price.bits["weight"], price.bits["input"]))
+            integer = all(
+                known and bits <= _INTEGER_BITS for bits, known in (price.bits["weight"], price.bits["input"])
+            )
             found.append(Kernel(layer.kind, computed, integer, price.cycles / self.pricing.machine.clock_mhz))
         return tuple(found)
 

@@ -33,6 +33,7 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "facts": before_after(report),
         "rows": slowest_first(rows),
         "timed": timed,
+        "priced": timed and not (report["measured"]["latency"] or {}).get("pairs", 1),
         "known_errors": any(row.layer["error"] is not None for row in rows),
         "known_energy": any(row.energy_uj is not None for row in rows),
         "compared_times": any(row.baseline_us is not None for row in rows),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+_FLOAT_BITS: Final = 16
+"""Weights of so many bits beside activations that are no integers are no integers either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,10 @@ class Row:
 
     @property
     def bits(self) -> str:
-        """Bits of weight and activation: ``8 × 8``."""
+        """Bits of weight and activation: ``8 × 8``, ``4 × float``; of both together where nothing is quantized."""
         weight, activation = self.layer["weight_bits"], self.layer["activation_bits"]
-        if weight is None:
-            return "" if activation is None else f"{activation}"
+        if weight is None or (activation is None and weight >= _FLOAT_BITS):
+            return str(weight or activation or "")
         return f"{weight} × {activation or 'float'}"
 
 

@@ -15,7 +15,9 @@ _MEMORY_BOUND: Final = 8.0
 """Multiplications for each byte below which a layer waits for memory rather than for its multipliers."""
 
 _SLOW: Final = 1.8
-_FAST: Final = 1.3
+"""A layer that is so many times slower for each multiplication than the median is slow for its work."""
+
+_IDLE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,39 +31,46 @@ class Costly:
 def costly_layers(rows: Sequence[Row], target_report: Mapping[str, Any], most: int = 3) -> list[Costly]:
     """Return the layers that cost most, the worst first; none when nothing is known of costs."""
     ranked = [row for row in slowest_first(rows) if row.share]
-    bounds = _bounds(target_report)
+    priced = _priced(target_report)
     usual = median(speeds) if (speeds := [_speed(row) for row in rows if _speed(row)]) else 0.0
-    return [Costly(row, _why(row, rows, usual, bounds.get(row.layer["name"], ""))) for row in ranked[:most]]
+    return [Costly(row, _why(row, rows, usual, priced.get(row.layer["name"], {}))) for row in ranked[:most]]
 
 
-def _why(row: Row, rows: Sequence[Row], usual: float, bound: str) -> str:
+def _why(row: Row, rows: Sequence[Row], usual: float, priced: Mapping[str, Any]) -> str:
     """Return the reason: float first, which can be changed; then what it waits for; then how much it multiplies."""
     layer = row.layer
-    macs = layer["macs"] or 0
-    total = sum(one.layer["macs"] or 0 for one in rows) or 1
+    macs, moved = layer["macs"] or 0, layer["moved_bytes"]
     parts = []
     if layer["cause"] and layer["precision"] == "float" and any(one.layer["precision"] == "integer" for one in rows):
         parts.append(f"it runs in float: {layer['cause']}")
-    if bound:
-        parts.append(f"it waits for {bound}" if bound != "compute" else "its multipliers are the limit")
+    if priced:
+        parts.append(_priced_reason(priced))
     if not macs:
-        moved = f"{bytes_text(layer['moved_bytes'])} through memory" if layer["moved_bytes"] else "data"
-        parts.append(f"it multiplies nothing and moves {moved}")
+        parts.append(f"it multiplies nothing and moves {bytes_text(moved) if moved else 'data'} through memory")
         return "; ".join(parts)
-    share = macs / total
-    amount = f"{count_text(macs)} multiplications, {percent_text(share)} of the model's"
-    intensity = macs / layer["moved_bytes"] if layer["moved_bytes"] else None
+    total = sum(one.layer["macs"] or 0 for one in rows)
+    amount = f"{count_text(macs)} multiplications, {percent_text(macs / total)} of the model's"
+    few = macs / moved if moved and macs / moved < _MEMORY_BOUND else None
     speed = _speed(row)
-    if row.time_us is None or bound:
-        parts.append(f"it does {amount}")
-    elif speed and usual and speed < usual / _SLOW:
-        waits = f", only {intensity:.1f} for each byte that it moves" if intensity and intensity < _MEMORY_BOUND else ""
+    if speed and usual and speed < usual / _SLOW:
+        waits = f", only {few:.1f} for each byte that it moves" if few and not priced else ""
         parts.append(f"it is slow for its work: {amount}{waits}, at {speed / usual:.2f}x the speed of the median layer")
-    elif intensity is not None and intensity < _MEMORY_BOUND:
-        parts.append(f"it moves {bytes_text(layer['moved_bytes'])} for {amount}: memory is the limit")
+    elif few and row.time_us is not None and not priced:
+        parts.append(f"it moves {bytes_text(moved)} for {amount}: memory is the limit")
     else:
         parts.append(f"it has much to do: {amount}")
     return "; ".join(parts)
+
+
+def _priced_reason(priced: Mapping[str, Any]) -> str:
+    """Return what a cost model says that a layer waits for, and how much of its multipliers' time is used."""
+    bound = str(priced.get("bound", ""))
+    reason = "its multipliers are the limit" if bound == "compute" else f"it waits for {bound}"
+    factors = priced.get("utilization") or {}
+    cause = min(factors, key=lambda name: (factors[name], name), default="")
+    if cause and factors[cause] < _IDLE:
+        reason += f", of whose time {percent_text(factors[cause])} is used ({cause})"
+    return reason
 
 
 def _speed(row: Row) -> float:
@@ -70,8 +79,7 @@ def _speed(row: Row) -> float:
     return macs / row.time_us if macs and row.time_us else 0.0
 
 
-def _bounds(target_report: Mapping[str, Any]) -> dict[str, str]:
-    priced = target_report.get("layers")
-    if not isinstance(priced, list):
-        return {}
-    return {one["name"]: str(one["bound"]) for one in priced if "bound" in one}
+def _priced(target_report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what a cost model says of layers, by name."""
+    told = target_report.get("layers")
+    return {one["name"]: one for one in told if "bound" in one} if isinstance(told, list) else {}
