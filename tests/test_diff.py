@@ -4,6 +4,7 @@ import json
 from types import MappingProxyType
 
 import numpy as np
+import pytest
 
 from nncomp.diff import Change, ConstantChange, GraphDiff, diff
 from nncomp.ir import DataType, Graph, TensorType, tensor
@@ -218,3 +219,38 @@ def test_a_graph_with_a_cycle_is_compared() -> None:
     broken.set_input(broken.ops()[0], 1, broken.find("b"))
     assert diff(g, broken).lines() == ("~ a = A (x, b)", "    ~ inputs: (x, x) -> (x, b)")
     assert second.kind == "B"
+
+
+def test_weights_are_compared_across_quantization() -> None:
+    before = "g (float[2,2] x) => (float[2,3] y) <float[2,3] w> { y = MatMul (x, w) }"
+    after = """
+        g (float[2,2] x) => (float[2,3] y) <int8[2,3] q, float[3] s = {0.5, 0.25, 1.0}>
+        { w = DequantizeLinear <axis = 1> (q, s) y = MatMul (x, w) }
+        """
+    w = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    q = np.array([[2, 8, 3], [8, 20, 5]], np.int8)  # the last one is off by 1
+    found = diff(graph(before, constants={"w": w}), graph(after, constants={"q": q}))
+    (change,) = found.weights_changed
+    assert (change.op, change.slot, change.before, change.after) == ("MatMul(y)", 1, "float[2,3]", "int8[2,3]")
+    assert change.max_difference == 1.0
+    assert change.sqnr_db == pytest.approx(10 * np.log10(91))
+    line = "~ weight of MatMul(y) (input 1): float[2,3] -> int8[2,3], max difference 1, SQNR 19.6 dB"
+    assert found.lines()[-1] == line
+
+
+def test_blocks_of_scales_are_multiplied_out() -> None:
+    text = """
+        <ir_version: 10, opset_import: ["": 21]>
+        g (float[1,4] x) => (float[1,1] y) <int8[4,1] q, float[2,1] s>
+        { w = DequantizeLinear <axis = 0, block_size = 2> (q, s) y = MatMul (x, w) }
+        """
+    one = {"q": np.array([[1], [2], [3], [4]], np.int8), "s": np.array([[1], [10]], np.float32)}
+    two = {**one, "s": np.array([[1], [9]], np.float32)}
+    (change,) = diff(graph(text, constants=one), graph(text, constants=two)).weights_changed
+    assert change.max_difference == 4.0
+
+
+def test_weights_that_are_the_same_are_no_difference() -> None:
+    text = "g (float[2,2] x) => (float[2,3] y) <float[2,3] w> { y = MatMul (x, w) }"
+    net = graph(text)
+    assert diff(net, net.clone()).weights_changed == ()

@@ -76,6 +76,9 @@ def test_the_wheel_holds_all_files_of_the_packages(tmp_path):
         if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(home).parts)
     }
     assert held == wanted
+    pages = {path.name for path in (ROOT / "nncomp/report/page/templates").iterdir()}
+    assert {"report.html.j2", "style.css", "page.js"} <= pages
+    assert {f"nncomp/report/page/templates/{name}" for name in pages} <= held
     assert {"nncomp/py.typed", "nncomp/demo/digits.onnx", "nncomp/demo/digits.npz"} <= held
     assert "nncomp_ort/recipes/ort-int8.toml" in held
     assert {"entry_points.txt", "METADATA", "licenses/LICENSE"} <= info

@@ -20,6 +20,7 @@ from nncomp.cli.lists import passes, plugins, targets
 from nncomp.cli.new_plugin import new_plugin
 from nncomp.cli.print import print_
 from nncomp.cli.reduce import reduce
+from nncomp.cli.report import report
 from nncomp.cli.sensitivity import sensitivity
 
 _EPILOG = (
@@ -73,6 +74,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "compile": compile_,
     "inspect": inspect,
     "axes": axes,
+    "report": report,
     "print": print_,
     "diff": diff,
     "check": check,

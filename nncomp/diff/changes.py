@@ -51,6 +51,31 @@ class ConstantChange:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightChange:
+    """An operand of an op of both graphs that is stored another way, as numbers.
+
+    Attributes:
+        op: Label of the op in the second graph.
+        slot: Of the operand.
+        before, after: How it is stored.
+        max_difference: Largest absolute difference.
+        sqnr_db: 10 log10(sum(a^2) / sum((a - b)^2)); None without signal or noise.
+    """
+
+    op: str
+    slot: int
+    before: str
+    after: str
+    max_difference: float
+    sqnr_db: float | None
+
+    def __str__(self) -> str:
+        sqnr = "" if self.sqnr_db is None else f", SQNR {self.sqnr_db:.1f} dB"
+        changed = self.before if self.before == self.after else f"{self.before} -> {self.after}"
+        return f"~ weight of {self.op} (input {self.slot}): {changed}, max difference {self.max_difference:.3g}{sqnr}"
+
+
+@dataclass(frozen=True, slots=True)
 class OpChange:
     """An op of both graphs that differs: in its parts, and inside its bodies."""
 
@@ -80,6 +105,7 @@ class GraphDiff:
         constants_changed: Constants that both graphs have.
         ops_removed, ops_added: Lines of text form.
         ops_changed: Ops that both graphs have.
+        weights_changed: Operands of ops that both graphs have, where one is stored in integers or in fewer bits.
     """
 
     header: tuple[Change, ...] = ()
@@ -90,6 +116,7 @@ class GraphDiff:
     ops_removed: tuple[str, ...] = ()
     ops_added: tuple[str, ...] = ()
     ops_changed: tuple[OpChange, ...] = ()
+    weights_changed: tuple[WeightChange, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -114,3 +141,4 @@ class GraphDiff:
         yield from (f"+ {line}" for line in self.ops_added)
         for op in self.ops_changed:
             yield from op.lines()
+        yield from map(str, self.weights_changed)

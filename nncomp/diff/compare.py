@@ -11,6 +11,7 @@ import numpy as np
 
 from nncomp.diff.changes import Change, ConstantChange, GraphDiff, OpChange
 from nncomp.diff.matching import Matching, kind_of, match
+from nncomp.diff.weights import weight_changes
 from nncomp.ir import Attribute, Graph, Op, Tensor, Value
 from nncomp.ir.types import quote_name
 from nncomp.onnx_io.writer import attribute_to_proto
@@ -49,6 +50,7 @@ def _diff(a: Graph, b: Graph, outer: Matching | None) -> GraphDiff:
         ops_removed=tuple(op_line(op) for op in in_order(a) if op not in old_ops),
         ops_added=tuple(op_line(op) for op in in_order(b) if op not in found.ops),
         ops_changed=tuple(change for change in changed_ops if change is not None),
+        weights_changed=tuple(weight_changes(a, b, found)),
     )
 
 

@@ -73,6 +73,17 @@ def test_diff_shows_what_differs(run, model, branchy):
     assert run("diff", model, branchy, "--json").json["equal"] is False
 
 
+def test_diff_becomes_a_page(run, model, branchy, tmp_path):
+    ended = run("diff", model, branchy, "--html", tmp_path / "diff.html")
+    assert ended.out.splitlines()[-1] == f"wrote {tmp_path / 'diff.html'}"
+    page = (tmp_path / "diff.html").read_text()
+    assert "Ops only in the first" in page
+    assert "<del><code>[copy] a = Identity (x)</code></del>" in page
+    assert run("diff", model, branchy, "--html", tmp_path / "diff.html", "--json").json["equal"] is False
+    assert run("diff", model, model, "--html", tmp_path / "same.html").status == 0
+    assert "Nothing differs." in (tmp_path / "same.html").read_text()
+
+
 def test_check_counts_what_the_target_says(run, model):
     ended = run("check", model, *ACME, "-t", "acme")
     assert ended.status == 0

@@ -4,6 +4,6 @@ Charts are inline SVG, made here; the page's script only sorts, filters and unfo
 without it, on paper, and to a screen reader. All text goes through one door that escapes it (:mod:`.rendering`).
 """
 
-from nncomp.report.page.pages import report_fragment, report_page
+from nncomp.report.page.pages import comparison_page, diff_page, report_fragment, report_page
 
-__all__ = ["report_fragment", "report_page"]
+__all__ = ["comparison_page", "diff_page", "report_fragment", "report_page"]

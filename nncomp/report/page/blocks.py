@@ -9,6 +9,8 @@ from typing import Final
 _LONGEST_CHAIN: Final = 12
 
 _NODE: Final = (168, 34)
+"""Size of a box; the style says it, too, for a page of thousands need not repeat it."""
+
 _GAP: Final = (18, 24)
 
 
@@ -115,8 +117,3 @@ def _curve(a: float, b: float, x: float, y: float) -> str:
         return f"M{a:g} {b:g}V{y:g}"
     middle = (b + y) / 2
     return f"M{a:g} {b:g}C{a:g} {middle:g} {x:g} {middle:g} {x:g} {y:g}"
-
-
-def node_size() -> tuple[int, int]:
-    """Return width and height of a box."""
-    return _NODE

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from nncomp.report.page.blocks import block_name, blocks, drawing, node_size
+from nncomp.report.page.blocks import block_name, blocks, drawing
 from nncomp.report.page.charts import histogram, sparkline, stacked
 from nncomp.report.page.facts import before_after, figures
 from nncomp.report.page.rows import Row, any_timed, rows_of, slowest_first
 from nncomp.report.page.trials import trial_chart
 from nncomp.report.page.verdict import costly_layers
+
+FEW: Final = 25
+"""Rows of the table of layers that are shown at first, with a script that can show the others."""
 
 _MOST_SPREADS: Final = 120
 _OPEN_UNTIL: Final = 24
@@ -32,6 +35,7 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "figures": figures(report),
         "facts": before_after(report),
         "rows": slowest_first(rows),
+        "few": FEW,
         "timed": timed,
         "priced": timed and not (report["measured"]["latency"] or {}).get("pairs", 1),
         "known_errors": any(row.layer["error"] is not None for row in rows),
@@ -43,7 +47,6 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "precisions": Counter(row.layer["precision"] for row in rows),
         "profile": _profile(rows),
         "blocks": _blocks(rows),
-        "node": node_size(),
         "spreads": _spreads(rows),
         "passes": _passes(report),
         "trials": report["search"] and trial_chart(report["search"]["trials"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import unicodedata
 from collections.abc import Mapping
 from functools import cache
@@ -26,11 +27,10 @@ def rendered(template: str, content: Mapping[str, Any]) -> str:
         template: File name.
         content: What it speaks of; texts may hold anything.
     """
-    style, script = _asset("style.css"), _asset("page.js")
-    return (
-        _environment()
-        .get_template(template)
-        .render(**content, style=_trusted(style), script=_trusted(script), script_digest=_digest(script))
+    style, script = _unindented(_asset("style.css")), _unindented(_asset("page.js"))
+    page = _environment().get_template(template)
+    return _unindented(
+        page.render(**content, style=_trusted(style), script=_trusted(script), script_digest=_digest(script))
     )
 
 
@@ -87,6 +87,11 @@ def duration_text(microseconds: float | None) -> str:
             digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
             return f"{value:.{digits}f} {unit}"
     return ""
+
+
+def _unindented(text: str) -> str:
+    """Return ``text`` without empty lines and indentation, which make a third of a large page."""
+    return re.sub(r"\n\s+", "\n", text)
 
 
 def _asset(name: str) -> str:

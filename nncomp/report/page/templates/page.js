@@ -3,13 +3,18 @@
   const table = document.getElementById("table");
   if (!table) return;
   const body = table.tBodies[0];
-  const rows = [...body.rows];
-  const text = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+  let rows = [...body.rows];
+  const texts = new Map();
+  const text = (row) => {
+    if (!texts.has(row)) texts.set(row, row.textContent.toLowerCase());
+    return texts.get(row);
+  };
   const find = document.getElementById("find");
   const precision = document.getElementById("precision");
   const all = document.getElementById("all");
   const count = document.getElementById("count");
-  const few = 25;
+  const few = Number(table.dataset.few);
+  let short = rows.length > few;
 
   const value = (row, column, kind) => {
     const given = row.cells[column].dataset.v;
@@ -18,18 +23,18 @@
 
   const show = () => {
     const wanted = find.value.trim().toLowerCase();
-    let shown = 0;
+    let fitting = 0;
     for (const row of rows) {
-      const fits = text.get(row).includes(wanted) && (!precision.value || row.dataset.p === precision.value);
-      row.hidden = !fits;
-      shown += fits;
+      const fits = (!wanted || text(row).includes(wanted)) && (!precision.value || row.dataset.p === precision.value);
+      fitting += fits;
+      row.hidden = !fits || (short && fitting > few);
     }
-    const short = body.classList.contains("short");
-    count.textContent = `${short ? Math.min(shown, few) : shown} of ${shown === rows.length ? "" : `${shown} that fit, of `}${rows.length} layers`;
+    const shown = short ? Math.min(fitting, few) : fitting;
+    count.textContent = `${shown} of ${fitting === rows.length ? "" : `${fitting} that fit, of `}${rows.length} layers`;
   };
 
   const unfold = (open) => {
-    body.classList.toggle("short", !open);
+    short = !open;
     all.setAttribute("aria-expanded", String(open));
     all.textContent = open ? "Show few" : `Show all ${rows.length}`;
     show();
@@ -45,7 +50,9 @@
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     const keyed = rows.map((row) => [value(row, column, kind), row]);
     keyed.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1));
-    body.append(...keyed.map(([, row]) => row));
+    rows = keyed.map(([, row]) => row);
+    body.append(...rows);
+    show();
   };
 
   for (const head of table.tHead.rows[0].cells) {
@@ -58,7 +65,7 @@
   }
   find.addEventListener("input", show);
   precision.addEventListener("change", show);
-  all.addEventListener("click", () => unfold(body.classList.contains("short")));
+  all.addEventListener("click", () => unfold(short));
 
   const target = () => {
     const row = document.getElementById(location.hash.slice(1));
@@ -72,15 +79,6 @@
   window.addEventListener("hashchange", target);
   document.querySelector(".controls").hidden = false;
   all.hidden = rows.length <= few;
-  unfold(rows.length <= few);
+  unfold(!short);
   target();
-
-  let folded = [];
-  window.addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not([open])")].slice(0, 60);
-    for (const one of folded) one.open = true;
-  });
-  window.addEventListener("afterprint", () => {
-    for (const one of folded) one.open = false;
-  });
 })();
