@@ -23,6 +23,9 @@ from nncomp_lowrank.network import fitted, product, regressed, regression, weigh
 from nncomp_lowrank.svd import Array, square_root
 
 _SPEC: Final = "mr,ras,sb->mab"
+_MET: Final = ("sb", "ras", "mr")
+_NAMES: Final = ("v", "core", "u")
+"""Factors in the order in which the data meets them, and what is added to the names of the layer and its weight."""
 _BONDS_TRIED: Final = (4, 8, 12, 16, 24)
 _SMALLEST: Final = 1 << 12
 """Elements of a matrix that is worth it."""
@@ -106,16 +109,16 @@ class TrainOverColumns(Form):
         first, second = first / bond, second * bond[:, None]
         outer = _evened(np.square(first).mean(axis=(1, 2)), np.square(u).mean(axis=0))
         u, first = u / outer, first * outer[:, None, None]
-        steps = contractions(["sb", "ras", "mr"], "ab")
-        parts = zip(("v", "core", "u"), steps, (second, first, u), strict=True)
+        parts = zip(_NAMES, contractions(_MET, "ab"), (second, first, u), strict=True)
         return {suffix: np.ascontiguousarray(step.matrix(part), np.float32) for suffix, step, part in parts}
 
     def write(self, graph: Graph, op: Op, layer: Layer, weights: Sequence[Value]) -> None:
         """See :class:`Form`."""
         modes = {"m": layer.shape[0], "a": layer.shape[1] // _size(weights[0], 0), "b": _size(weights[0], 0)}
         sizes = modes | {"s": _size(weights[0], 1), "r": _size(weights[1], 1)}
-        steps = contractions(["sb", "ras", "mr"], "ab")
-        write_contractions(graph, op, steps, weights, sizes, data="ab", result="m")
+        steps = contractions(_MET, "ab")
+        named = dict(zip(_NAMES, weights, strict=True))
+        write_contractions(graph, op, steps, named, sizes, data="ab", result="m")
 
 
 def near_square_pairs(size: int) -> list[tuple[int, int]]:

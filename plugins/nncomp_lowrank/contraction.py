@@ -7,7 +7,7 @@ data and brings its others: one Transpose that puts the former last, one Reshape
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ def write_contractions(
     graph: Graph,
     op: Op,
     steps: Sequence[Contraction],
-    weights: Sequence[Value],
+    weights: Mapping[str, Value],
     sizes: Mapping[str, int],
     *,
     data: str,
@@ -81,22 +81,21 @@ def write_contractions(
         graph: Where ``op`` is.
         op: MatMul (..., I) x (I, O) or Gemm.
         steps: In the order in which the data meets them.
-        weights: Their matrices (gone, new).
+        weights: Their matrices (gone, new), by what is added to the name of ``op`` for the product with each.
         sizes: Of all letters.
         data: Letters of the data's last axis.
         result: Letters of the output's last axis.
     """
-    writer = _Writer(graph, op, sizes)
+    writer = _Writer(graph, op, sizes, data)
     value = op.inputs[0]
     assert value is not None and value.shape is not None
     if op.kind == "Gemm" and op.attr("transA", 0):
         value = writer.add("Transpose", [value], perm=[1, 0])
     axes = list(data)
-    for step, weight in zip(steps, weights, strict=True):
+    for step, (suffix, weight) in zip(steps, weights.items(), strict=True):
         left = [one for one in axes if one not in step.gone]
         value = writer.ordered(value, axes, [*left, *step.gone])
-        value = writer.reshaped(value, [math.prod(sizes[one] for one in part) for part in (left, step.gone) if part])
-        value = writer.add("MatMul", [value, weight])
+        value = writer.multiplied(value, weight, suffix, [part for part in (left, step.gone) if part], step.new)
         axes = [*left, *step.new]
     value = writer.ordered(value, axes, list(result))
     value = writer.reshaped(value, [math.prod(sizes[one] for one in result)])
@@ -107,20 +106,39 @@ def write_contractions(
 
 
 class _Writer:
-    """Adds ops around the leading axes of the data, which stay as they are."""
+    """Adds ops around the leading axes of the data, which stay as they are.
 
-    def __init__(self, graph: Graph, op: Op, sizes: Mapping[str, int]) -> None:
+    Attributes:
+        sizes: Of all letters.
+        behind: Sizes of the axes behind the leading ones, as the last op left them.
+    """
+
+    def __init__(self, graph: Graph, op: Op, sizes: Mapping[str, int], data: str) -> None:
         value = op.inputs[0]
         assert value is not None and value.shape is not None
         self.graph, self.op, self.sizes = graph, op, sizes
         self.lead = len(value.shape) - 1
         self.base = op.name or op.output.name
+        self.behind = [self.size(data)]
 
-    def add(self, kind: str, inputs: Sequence[Value | None], **attrs: Any) -> Value:
-        name = f"{self.base}.{kind.lower()}"
+    def size(self, letters: Iterable[str]) -> int:
+        return math.prod(self.sizes[one] for one in letters)
+
+    def add(self, kind: str, inputs: Sequence[Value | None], suffix: str = "", **attrs: Any) -> Value:
+        name = f"{self.base}.{suffix or kind.lower()}"
         return self.graph.add_op(kind, inputs, [name], attrs=attrs, name=name).output
 
+    def multiplied(
+        self, value: Value, weight: Value, suffix: str, parts: Sequence[Sequence[str]], new: Sequence[str]
+    ) -> Value:
+        value = self.reshaped(value, [self.size(part) for part in parts])
+        self.behind[-1] = self.size(new)
+        return self.add("MatMul", [value, weight], suffix)
+
     def reshaped(self, value: Value, sizes: Sequence[int]) -> Value:
+        if self.behind == list(sizes):
+            return value
+        self.behind = list(sizes)
         shape = np.array([*[0] * self.lead, *sizes], np.int64)  # 0: as it is
         return self.add("Reshape", [value, self.graph.add_constant(f"{self.base}.shape", shape)])
 
@@ -128,6 +146,7 @@ class _Writer:
         if list(axes) == list(wanted):
             return value
         value = self.reshaped(value, [self.sizes[one] for one in axes])
+        self.behind = [self.sizes[one] for one in wanted]
         order = [axes.index(one) + self.lead for one in wanted]
         return self.add("Transpose", [value], perm=[*range(self.lead), *order])
 

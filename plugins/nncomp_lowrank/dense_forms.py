@@ -96,8 +96,8 @@ class NetworkForm(Form):
         (parts,) = factors
         steps = contractions(self.letters(self._order(len(parts))), COLUMNS)
         return {
-            f"core{number + 1}": np.ascontiguousarray(step.matrix(part), np.float32)
-            for number, (step, part) in enumerate(zip(steps, _evenly(parts), strict=True))
+            name: np.ascontiguousarray(step.matrix(part), np.float32)
+            for name, step, part in zip(_names(len(parts)), steps, _evenly(parts), strict=True)
         }
 
     def write(self, graph: Graph, op: Op, layer: Layer, weights: Sequence[Value]) -> None:
@@ -108,7 +108,8 @@ class NetworkForm(Form):
         steps = contractions(self.letters(order), COLUMNS[:order])
         columns = [int(weight.shape[1] or 0) for weight in weights if weight.shape is not None]
         sizes = bond_sizes(steps, known, columns)
-        write_contractions(graph, op, steps, weights, sizes, data=COLUMNS[:order], result=ROWS[:order])
+        named = dict(zip(_names(len(weights)), weights, strict=True))
+        write_contractions(graph, op, steps, named, sizes, data=COLUMNS[:order], result=ROWS[:order])
 
     def _order(self, factors: int) -> int:
         return next(order for order in self.orders if len(self.letters(order)) == factors)
@@ -180,6 +181,11 @@ class TreeOfMatrices(NetworkForm):
             return [*leaves, (leaves[0][2], leaves[1][2])]
         joints = [(a, b, min(bond, a * b)) for a, b in ((leaves[k][2], leaves[k + 1][2]) for k in (0, 2))]
         return [*leaves[:2], joints[0], *leaves[2:], joints[1], (joints[0][2], joints[1][2])]
+
+
+def _names(factors: int) -> list[str]:
+    """Return what is added to the names of the layer and its weight, in the order in which the data meets factors."""
+    return [f"core{number + 1}" for number in range(factors)]
 
 
 def _evenly(factors: Sequence[Array]) -> list[Array]:

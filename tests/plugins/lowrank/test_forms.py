@@ -99,6 +99,11 @@ def test_a_product_at_full_rank_stays_what_it_was(name, text):
     assert len(after.ops()) > 1
 
 
+def test_a_train_over_columns_is_three_products_and_no_reshape_too_many():
+    _, after = in_form(PRODUCTS[2], "tt-columns")
+    assert [op.name for op in after.ops()] == ["y.reshape", "y.v", "y.reshape", "y.core", "y.u", "y.add"]
+
+
 @pytest.mark.parametrize(("name", "order"), [("tt-matrix", 3), ("tt-matrix", 4), ("ht-matrix", 4)])
 def test_longer_networks_at_full_rank_stay_what_they_were(name, order):
     before = graph("g (float[B,3,16] x) => (float[B,3,24] y) <float[16,24] w> { y = MatMul (x, w) }")
