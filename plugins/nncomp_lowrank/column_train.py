@@ -29,6 +29,10 @@ _NAMES: Final = ("v", "core", "u")
 _BONDS_TRIED: Final = (4, 8, 12, 16, 24)
 _SMALLEST: Final = 1 << 12
 """Elements of a matrix that is worth it."""
+_WIDEST: Final = 512
+"""Largest r, for memory's sake: with more an SVD is not much larger."""
+_MOST_UNKNOWNS: Final = 2048
+"""Largest a s: A is solved for, for each of its rows, in that many unknowns."""
 _MOST_OBLONG: Final = 4
 """Largest ratio of the two column modes."""
 
@@ -50,12 +54,14 @@ class TrainOverColumns(Form):
         """See :class:`Form`: columns split near the square, in either order."""
         if math.prod(shape) < _SMALLEST:
             return []
-        outer = graded(min(shape) - 1, step, 16)
+        outer = graded(min(min(shape) - 1, _WIDEST), step, 16)
         return [
             (a, b, s, r)
             for a, b in near_square_pairs(shape[1])
             for s, r in pairs(_BONDS_TRIED, outer)
-            if s < b and sum(map(math.prod, self.shapes(shape, (a, b, s, r)))) < r * sum(shape)
+            if s < b
+            and a * s <= _MOST_UNKNOWNS
+            and sum(map(math.prod, self.shapes(shape, (a, b, s, r)))) < r * sum(shape)
         ]
 
     def shapes(self, shape: tuple[int, ...], ranks: tuple[int, ...]) -> list[tuple[int, ...]]:
