@@ -9,7 +9,7 @@ from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.passes import Context
 from nncomp.report import with_shapes
-from nncomp.runtime import run
+from nncomp.runtime import Session, run
 from nncomp.targets import OpCost
 from nncomp.testing import assert_same_function, graph
 from nncomp_lowrank.decompose import Decompose
@@ -307,6 +307,26 @@ def test_the_wrong_order_is_refused_with_the_reason(passes, message):
     with pytest.raises(RecipeError) as caught:
         nncomp.Pipeline([registry.pass_type(name)() for name in passes])
     assert caught.value.message == message
+
+
+def test_equalizing_evens_out_the_channels_between_factors():
+    registry = nncomp.Registry.discover()
+    model = graph(NET, constants=low_rank_weights())
+    ctx = Context(ops=registry.ops, data=FeedSource(samples(8), model))
+    options = {"macs": 0.6, "align": 4, "forms": ("tucker",), "skip": ("fc",)}
+    nncomp.Pipeline([registry.pass_type("decompose")(**options)]).run(model, ctx)
+    before = model.clone()
+    nncomp.Pipeline([registry.pass_type("equalize")(strength=1.0, max_factor=1000.0)]).run(model, ctx)
+    assert_same_function(before, model, rtol=1e-3, atol=1e-4)
+    spreads = [[spread(one, name) for name in ("c2.v", "c2.core")] for one in (before, model)]
+    assert max(spreads[1]) < 1.01 < 2 < min(spreads[0])
+
+
+def spread(model, name):
+    """Return how many times the widest channel of what ``name`` gives is as wide as the narrowest."""
+    session = Session(model, outputs=[name])
+    peaks = np.max([np.abs(session.run(one)[name]).max(axis=(0, 2, 3)) for one in samples(8)], axis=0)
+    return peaks.max() / peaks.min()
 
 
 def integer_artifact(*steps):
