@@ -1,9 +1,9 @@
 """Fast code for CPUs: Relax modules in, executables out.
 
-The way of a module: ``layout`` turns images to NHWC; ``regions`` cuts the function into kernels, each an anchor
-(``anchors``) with the elementwise operators behind it (``program``); ``contraction``, ``window``, ``products`` and
-``rows`` write each kernel as a loop nest of TIR (``emit``), no schedule involved; ``building`` puts it together and
-leaves the rest to TVM.
+The way of a module: ``integers`` puts conversions where kernels look for them; ``layout`` turns images to NHWC;
+``regions`` cuts the function into kernels, each an anchor (``anchors``) with the elementwise operators behind it
+(``program``); ``contraction``, ``window``, ``products`` and ``rows`` write each kernel as a loop nest of TIR
+(``emit``), no schedule involved; ``building`` puts it together and leaves the rest to TVM.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ class Anchor:
         tiles: The tiles to choose from, the default first; one for kernels without a choice.
         scale: One factor a column, or one for all, applied first; turns integers into real numbers.
         offset: Added after ``scale``, likewise.
+        shift: A zero point that is computed, and the sums of weights that are subtracted so often before all else.
         integer: Whether it multiplies bytes.
         macs: Multiplications.
     """
@@ -52,6 +53,7 @@ class Anchor:
     tiles: list[Tile] = field(default_factory=lambda: [Tile(1, 1)])
     scale: NDArray[np.float32] | None = None
     offset: NDArray[np.float32] | None = None
+    shift: tuple[Any, NDArray[np.int32]] | None = None
     integer: bool = False
     macs: int = 0
 
@@ -185,8 +187,7 @@ def _contraction(
         arrange: Makes (groups, kernel rows, kernel columns, channels, columns) of the weights.
         axis: The axis of the weights with the output channels.
     """
-    cpu, scale, (x, weight), source = matcher.cpu, None, call.args, shape_of(call.args[0])
-    assert source is not None
+    scale, (x, weight) = None, call.args
     found = matcher.integers(x, weight, axis) if shape.channels % 4 == 0 else None
     if found is not None:
         quantized, stored, scale = found
@@ -198,7 +199,13 @@ def _contraction(
         if constant is None:
             return None
         weights = arrange(constant)
-    flat = shape.flattened()
+    return replace(_packed(matcher, x, weights, shape, output), scale=scale)
+
+
+def _packed(matcher: Matcher, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[int, ...]) -> Anchor:
+    """Return a contraction of ``x`` with weights (groups, kernel rows, kernel columns, channels, columns)."""
+    cpu, source, flat = matcher.cpu, shape_of(x), shape.flattened()
+    assert source is not None
 
     def arguments(tile: Tile) -> list[Any]:
         start = [relax.const(start_values(flat, weights))] if flat.zero_point else []
@@ -216,7 +223,6 @@ def _contraction(
         arguments,
         write,
         candidates(flat, cpu),
-        scale=scale,
         integer=flat.integer,
         macs=flat.macs,
     )
@@ -316,7 +322,11 @@ def _reduction(matcher: Matcher, x: Any, shape: Contraction, fold: Fold, output:
 def _matmul(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
     left, right = call.args
     source, other, output = shape_of(left), shape_of(right), shape_of(variable)
-    if source is None or other is None or output is None or dtype_of(left) != "float32" or dtype_of(right) != "float32":
+    if source is None or other is None or output is None:
+        return None
+    if dtype_of(variable) == "int32":
+        return _integer_matmul(matcher, left, right, output)
+    if dtype_of(left) != "float32" or dtype_of(right) != "float32":
         return None
     if min(len(source), len(other)) < 2:
         return None
@@ -338,6 +348,27 @@ def _matmul(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
     )
 
 
+def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[int, ...]) -> Anchor | None:
+    """(x - zero point) w in int32, with a zero point that is computed: MatMulInteger behind DynamicQuantizeLinear."""
+    zero = None
+    call: Any = matcher.definitions.get(left)
+    if name_of(call) == "subtract" and shape_of(call.args[1]) in {(), (1,)}:
+        left, zero = call.args
+        call = matcher.definitions.get(left)
+    stored = array_of(right)
+    x = call.args[0] if name_of(call) == "astype" else None
+    if x is None or dtype_of(x) != "uint8" or stored is None or stored.ndim != 2 or len(stored) % 4:
+        return None
+    if stored.min() < -128 or stored.max() > 127:
+        return None
+    source = shape_of(x)
+    assert source is not None
+    shape = Contraction(1, 1, int(np.prod(source[:-1])), stored.shape[0], stored.shape[1], integer=True)
+    weights = stored.astype(np.int8)[None, None, None]
+    found = _packed(matcher, x, weights, shape, output)
+    return found if zero is None else replace(found, shift=(zero, stored.sum(axis=0, dtype=np.int32)))
+
+
 def _rows(matcher: Matcher, x: Any, output: tuple[int, ...], work: RowWork, epsilon: float = 0.0) -> Anchor:
     shape = Rows(int(np.prod(output[:-1])), output[-1], work, epsilon)
     return Anchor(
@@ -345,7 +376,27 @@ def _rows(matcher: Matcher, x: Any, output: tuple[int, ...], work: RowWork, epsi
         "float32",
         output,
         lambda tile: [] if work is RowWork.MAP else [x],
-        lambda program, tile: write_rows(shape, program, matcher.cpu, tensor=output, parallel=matcher.parallel),
+        lambda program, tile: write_rows(
+            shape, program, matcher.cpu, tensor=output, output=output, parallel=matcher.parallel
+        ),
+    )
+
+
+def _extreme(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
+    """The highest or lowest of all elements."""
+    source, output = shape_of(call.args[0]), shape_of(variable)
+    if not source or output is None or int(np.prod(output)) != 1 or dtype_of(variable) != "float32":
+        return None
+    work = RowWork.HIGHEST if name_of(call) == "max" else RowWork.LOWEST
+    shape = Rows(1, int(np.prod(source)), work)
+    return Anchor(
+        (shape, source, output),
+        "float32",
+        (),
+        lambda tile: [call.args[0]],
+        lambda program, tile: write_rows(
+            shape, program, matcher.cpu, tensor=source, output=output, parallel=matcher.parallel
+        ),
     )
 
 
@@ -383,6 +434,8 @@ _ANCHORS: Final[Mapping[str, Handler]] = MappingProxyType(
         "nn.avg_pool2d": _pool,
         "mean": _mean,
         "matmul": _matmul,
+        "max": _extreme,
+        "min": _extreme,
         "nn.softmax": _softmax,
         "nn.layer_norm": _layer_norm,
     }

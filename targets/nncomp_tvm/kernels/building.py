@@ -8,6 +8,7 @@ from typing import Any
 
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.graph import Walk, dtype_of, shape_of
+from nncomp_tvm.kernels.integers import normalised
 from nncomp_tvm.kernels.layout import channels_last
 from nncomp_tvm.kernels.regions import Cut, cut
 from nncomp_tvm.kernels.tiling import Tile
@@ -67,7 +68,7 @@ def emit(module: Any, cuts: dict[Any, Cut], choose: Choice) -> tuple[Any, list[K
             relax.TensorType(shape, kind),
         )
         output = region.anchor.output
-        if output == shape:
+        if output in {shape, ()}:
             return result
         flat = relax.call_tir(result.args[0], result.args[1], relax.TensorType(output, kind))
         return relax.op.reshape(walk.emit(flat), shape)
@@ -84,7 +85,7 @@ def build_cpu(module: Any, cpu: CpuTarget, *, threads: int = 1) -> CpuBuild:
         cpu: What to compile for.
         threads: With one, loops are plain; else the outermost of each kernel is parallel.
     """
-    module = channels_last(module)
+    module = channels_last(normalised(module))
     cuts = cut(module["main"], cpu, parallel=threads > 1)
     module, kernels = emit(module, cuts, lambda region: region.anchor.tiles[0])
     with cpu.target:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from nncomp_tvm.kernels.graph import Walk, array_of, name_of, shape_of
-from nncomp_tvm.kernels.program import OPERATIONS
+from nncomp_tvm.kernels.program import OPERATIONS, OWN
 from nncomp_tvm.library import Constant, relax
 
 TO_LAST: Final = (0, 2, 3, 1)
@@ -157,7 +157,7 @@ Handler = Callable[[_Layout, Any, Sequence[int]], Any]
 
 _HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
     {
-        **dict.fromkeys((*OPERATIONS, "astype"), _elementwise),
+        **dict.fromkeys({*OPERATIONS, "astype"} - OWN, _elementwise),
         "nn.conv2d": _convolution,
         "nn.max_pool2d": _pool,
         "nn.avg_pool2d": _pool,

@@ -141,6 +141,13 @@ def _quantize(math: VectorMath, args: Sequence[Expr], attrs: Sequence[float]) ->
     return _cast(math, _cast(math, _clip(math, rounded, low, high), "int32"), kind)
 
 
+def _quantize_by(math: VectorMath, x: Expr, scale: Expr, zero: Expr, attrs: Sequence[float]) -> Expr:
+    """Quantize with a scale and a zero point that come from memory; attrs: low, high."""
+    low, high = attrs
+    rounded = tirx.nearbyint(x * (math.number(1.0) / scale)) + _cast(math, zero, "float32")
+    return _cast(math, _cast(math, _clip(math, rounded, low, high), "int32"), "uint8" if low == 0 else "int8")
+
+
 def _cast(math: VectorMath, x: Expr, dtype: str) -> Expr:
     return tirx.Cast(vector_type(dtype, math.lanes), x)
 
@@ -169,7 +176,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "clip": lambda m, v, a: _clip(m, v[0], a[0], a[1]),
         "cast": lambda m, v, a: _cast(m, v[0], "float32"),
         "quantize": _quantize,
+        "quantize_by": lambda m, v, a: _quantize_by(m, v[0], v[1], v[2], a),
+        "shift": lambda m, v, a: v[0] - _cast(m, v[1], "int32") * v[2],
         "dequantize": lambda m, v, a: (_cast(m, v[0], "float32") - m.number(a[0])) * v[1],
     }
 )
-"""What can be fused: operations on vectors, by name of the Relax operator; ``square`` and ``cast`` are made by us."""
+"""What can be fused: operations on vectors, by name of the Relax operator, and those of OWN."""
+
+OWN: Final = frozenset({"cast", "square", "shift", "quantize_by"})
+"""Operations that no Relax operator is named by; ``shift`` is sum - zero point x (sum of the weights)."""

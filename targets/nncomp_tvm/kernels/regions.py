@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nncomp_tvm.kernels.anchors import Anchor, Matcher, elementwise
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.graph import array_of, bindings, dtype_of, name_of, shape_of
-from nncomp_tvm.kernels.program import OPERATIONS, Leaf, Program, Step
+from nncomp_tvm.kernels.program import OPERATIONS, OWN, Leaf, Program, Step
 from nncomp_tvm.library import relax, tvm
 
 _LONGEST: Final = 32  # operators in a region
@@ -107,7 +107,8 @@ class _Cutter:
     def run(self) -> dict[Any, Cut]:
         found = [self._anchored(binding) for binding in self.bindings]
         cuts = {cut.variable: cut for cut in found if cut is not None}
-        for binding in self.bindings:
+        last = sorted(self.bindings, key=lambda binding: name_of(binding.value) == "dequantize")
+        for binding in last:  # dequantized values are stored for those who are left and cannot read integers
             if binding.var not in self.taken and (alone := self._alone(binding)) is not None:
                 cuts[alone.variable] = alone
         return cuts
@@ -118,6 +119,13 @@ class _Cutter:
             return None
         region = Region(anchor)
         value = 0
+        if anchor.shift is not None:
+            zero, sums = anchor.shift
+            read = (
+                region.leaf(Leaf.of(shape_of(zero) or (), dtype_of(zero), anchor.output), zero),
+                region.leaf(Leaf.of(sums.shape, "int32", anchor.output), relax.const(sums)),
+            )
+            value = region.step("shift", (0, *read), "int32")
         if anchor.source != "float32" and anchor.scale is not None:
             value = region.step("cast", (0,))
         if anchor.scale is not None:
@@ -156,7 +164,7 @@ class _Cutter:
             if not waiting or min(waiting) >= len(self.bindings):
                 break
             binding = self.bindings[min(waiting)]
-            if binding.var in self.taken or name_of(binding.value) not in {*_ELEMENTWISE, "reshape"}:
+            if binding.var in self.taken or name_of(binding.value) not in _FOLLOWING:
                 break
             try:
                 self._append(region, binding)
@@ -187,7 +195,7 @@ class _Cutter:
         call, name = binding.value, name_of(binding.value)
         shape = shape_of(binding.var)
         output = region.anchor.output
-        if shape is None or not shape or shape[-1] != output[-1] or np.prod(shape) != np.prod(output):
+        if not shape or not output or shape[-1] != output[-1] or np.prod(shape) != np.prod(output):
             raise _Declined
         kept = len(region.leaves), len(region.operands), len(region.steps)
         try:
@@ -209,7 +217,8 @@ class _Cutter:
         if dtype_of(variable) != "float32":
             raise _Declined
         if name == "astype":
-            return self._operand(region, call.args[0], shape)
+            value = self._operand(region, call.args[0], shape)
+            return value if dtype_of(call.args[0]) == "float32" else region.step("cast", (value,))
         attrs = [self._attribute(call, what) for what in _ATTRIBUTES.get(name, ())]
         count = 1 if name in _ATTRIBUTES else len(call.args)
         inputs = tuple(self._operand(region, argument, shape) for argument in call.args[:count])
@@ -253,19 +262,28 @@ class _Cutter:
 
     def _quantize(self, region: Region, call: Any, variable: Any, shape: tuple[int, ...]) -> int:
         scale, zero, kind = array_of(call.args[1]), array_of(call.args[2]), dtype_of(variable)
-        if scale is None or zero is None or scale.size != 1 or kind not in {"int8", "uint8"}:
+        if kind not in {"int8", "uint8"} or shape_of(call.args[1]) not in {(), (1,)}:
             raise _Declined
         value = self._operand(region, call.args[0], shape)
+        low, high = (0.0, 255.0) if kind == "uint8" else (-128.0, 127.0)
+        if scale is None or zero is None:
+            read = [
+                region.leaf(Leaf.of(shape_of(operand) or (), dtype_of(operand), shape), operand)
+                for operand in call.args[1:]
+            ]
+            return region.step("quantize_by", (value, *read), kind, (low, high))
         inverse = (np.float32(1.0) / scale.astype(np.float32)).reshape(1)
         factor = region.leaf(Leaf.of((1,), "float32", shape), relax.const(inverse))
-        low, high = (0.0, 255.0) if kind == "uint8" else (-128.0, 127.0)
         return region.step("quantize", (value, factor), kind, (float(zero.reshape(-1)[0]), low, high))
 
 
 _ATTRIBUTES: Final[Mapping[str, tuple[str | int, ...]]] = {"clip": (1, 2), "nn.leakyrelu": ("alpha",)}
 """Numbers of an operator: names of attributes, or positions of arguments."""
 
-_ELEMENTWISE: Final = frozenset((*OPERATIONS, "astype")) - {"cast"}
+_ELEMENTWISE: Final = frozenset((*OPERATIONS, "astype")) - OWN
+
+_FOLLOWING: Final = (_ELEMENTWISE | {"reshape"}) - {"dequantize"}
+"""What a region grows by. Integers are stored as they are: who reads them dequantizes them."""
 
 
 def _variables(expression: Any) -> list[Any]:

@@ -26,6 +26,8 @@ class RowWork(StrEnum):
     MAP = "map"  # nothing but the program
     SOFTMAX = "softmax"
     NORMALISE = "normalise"  # (x - mean) / sqrt(variance + epsilon)
+    HIGHEST = "highest"  # one number a row
+    LOWEST = "lowest"
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,21 @@ class _RowKernel:
         self.shape, self.cpu, self.program = shape, cpu, program
         self.code = Code(parallel=parallel)
 
-    def write(self, tensor: Sequence[int]) -> Any:
+    def write(self, tensor: Sequence[int], output: Sequence[int]) -> Any:
         shape, code = self.shape, self.code
         if shape.work is not RowWork.MAP:
             self.x = code.parameter(tensor, "float32")
         self.epilogue = Epilogue(self.program, code)
-        self.y = code.parameter(tensor, self.program.dtype)
+        self.y = code.parameter(output, self.program.dtype)
+        works: dict[RowWork, Callable[[Expr], None]] = {
+            RowWork.MAP: self._map,
+            RowWork.SOFTMAX: self._softmax,
+            RowWork.NORMALISE: self._normalise,
+            RowWork.HIGHEST: lambda row: self._extreme(row, _LOWEST, tirx.max),
+            RowWork.LOWEST: lambda row: self._extreme(row, -_LOWEST, tirx.min),
+        }
         with code.spread(shape.rows) as row:
-            {RowWork.MAP: self._map, RowWork.SOFTMAX: self._softmax, RowWork.NORMALISE: self._normalise}[shape.work](
-                row
-            )
+            works[shape.work](row)
         return code.function()
 
     def _over(self, body: Callable[[Expr, int], None]) -> None:
@@ -73,6 +80,9 @@ class _RowKernel:
 
     def _map(self, row: Expr) -> None:
         self._over(lambda column, lanes: self._finish(row, column, lanes, None))
+
+    def _extreme(self, row: Expr, start: float, join: Callable[[Expr, Expr], Expr]) -> None:
+        self.code.store(self.y, row, self._fold(lambda c, n: self._read(row, c, n), start, join))
 
     def _read(self, row: Expr, column: Expr, lanes: int) -> Expr:
         return load(self.x, row * self.shape.columns + column, lanes)
@@ -122,6 +132,8 @@ class _RowKernel:
         self._over(lambda c, n: self._finish(row, c, n, (self._read(row, c, n) - splat(mean, n)) * splat(scale, n)))
 
 
-def write_rows(shape: Rows, program: Program, cpu: CpuTarget, *, tensor: Sequence[int], parallel: bool) -> Any:
+def write_rows(
+    shape: Rows, program: Program, cpu: CpuTarget, *, tensor: Sequence[int], output: Sequence[int], parallel: bool
+) -> Any:
     """Return the PrimFunc: [x], operands of the program, y."""
-    return _RowKernel(shape, program, cpu, parallel=parallel).write(tensor)
+    return _RowKernel(shape, program, cpu, parallel=parallel).write(tensor, output)
