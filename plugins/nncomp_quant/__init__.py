@@ -14,10 +14,11 @@ NNCOMP_API: Final = 1
 @hookimpl
 def nncomp_passes() -> Iterable[type[Pass]]:
     """Return the passes of this plugin."""
+    from nncomp_quant.correct_biases import CorrectBiases
     from nncomp_quant.equalize import Equalize
     from nncomp_quant.half_weights import HalfWeights
     from nncomp_quant.quantize import Quantize
     from nncomp_quant.smooth import Smooth
     from nncomp_quant.weight_only.quantize_weights import QuantizeWeights
 
-    return [Equalize, Smooth, Quantize, QuantizeWeights, HalfWeights]
+    return [Equalize, Smooth, CorrectBiases, Quantize, QuantizeWeights, HalfWeights]

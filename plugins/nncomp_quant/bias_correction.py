@@ -102,7 +102,7 @@ def correct_biases(
             ctx.warn(BiasCorrectionWarning(what + then, code="NNC-W034"), node=op.label)
     corrected = {op: mean for op, mean in means.items() if mean.finite()}
     for op, mean in corrected.items():
-        _shift_bias(layers[op], op, mean.mean(), ctx.ops)
+        shift_bias(layers[op], op, mean.mean(), ctx.ops)
     return len(corrected)
 
 
@@ -147,7 +147,8 @@ def _reduce_mean(graph: Graph, value: Value, axes: list[int], name: str) -> Valu
     return graph.add_op("ReduceMean", [value], [(name, type_)], attrs={"axes": axes, "keepdims": 0}).output
 
 
-def _shift_bias(graph: Graph, op: Op, error: npt.NDArray[np.float64], ops: OpTable) -> None:
+def shift_bias(graph: Graph, op: Op, error: npt.NDArray[np.float64], ops: OpTable) -> None:
+    """Take a mean error of each output channel, (C,), out of the bias of a layer; without one it gets one."""
     slot = ops.quant(op, graph.opsets).bias
     assert slot is not None
     old = op.input(slot)

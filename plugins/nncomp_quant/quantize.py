@@ -28,6 +28,7 @@ from nncomp_quant.narrow import Budget, choose_narrow, spending
 from nncomp_quant.output_ranges import RangeSearch, shrunk
 from nncomp_quant.plan import QuantPlan, plan_quantization
 from nncomp_quant.recurrent import insert_recurrent
+from nncomp_quant.rounding import round_weights
 from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range, tail, within, without_weight
 from nncomp_quant.weights import WeightQuantizer
 
@@ -60,7 +61,7 @@ class Quantize(TunablePass):
     effect: ClassVar[Effect] = Effect.LOSSY
     after: ClassVar[tuple[str, ...]] = (
         "cleanup", "lift-constants", "fold-constants", "fuse", "fold-batchnorm", "fold-scales", "fold-pad", "decompose",
-        "equalize", "smooth", "prune-structured", "sparsify",
+        "equalize", "smooth", "correct-biases", "prune-structured", "sparsify",
     )  # fmt: skip
     because: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
@@ -75,6 +76,9 @@ class Quantize(TunablePass):
     per_channel: bool = option(True, help="one weight scale per output channel")
     bias_samples: int = option(
         16, help="calibration samples to correct each bias with for the mean error of its layer; 0 leaves biases", ge=0
+    )
+    round_samples: int = option(
+        0, help="calibration samples to round weights by, up or down; 0 rounds to the nearest", ge=0
     )
     output_samples: int = option(
         16,
@@ -156,6 +160,8 @@ class Quantize(TunablePass):
         if self._narrows:
             summary["narrow"] = [op.label for op in plans[graph].static if op in weights.narrow]
         search = RangeSearch(graph.clone(), tails, self.output_samples) if self.output_samples else None
+        if self.round_samples:
+            weights = round_weights(graph, plans[graph], weights, ctx, samples=self.round_samples)
         if self.bias_samples:
             correct_biases(graph, plans, params, weights, ctx, samples=self.bias_samples)
         if search is not None:

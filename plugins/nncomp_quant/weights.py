@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -22,15 +22,22 @@ class WeightQuantizer:
         per_channel: One scale an output channel; else one a tensor.
         pair_safe: Leave room for 16-bit pair sums; see :func:`nncomp_quant.scales.pair_safe_scale`.
         narrow: Ops whose weights get four bits.
+        fixed: Scales of ops whose weights are rounded already.
     """
 
     per_channel: bool = True
     pair_safe: bool = True
     narrow: Set[Op] = frozenset()
+    fixed: Mapping[Op, FloatArray] = field(default_factory=dict)
 
     def mapped(self, nodes: Mapping[Node, Node]) -> WeightQuantizer:
         """Return the same for a copy of the graph, given where each node went."""
-        return replace(self, narrow=frozenset(cast(Op, nodes[op]) for op in self.narrow))
+        fixed = {cast(Op, nodes[op]): scale for op, scale in self.fixed.items()}
+        return replace(self, narrow=frozenset(cast(Op, nodes[op]) for op in self.narrow), fixed=fixed)
+
+    def with_scales(self, fixed: Mapping[Op, FloatArray]) -> WeightQuantizer:
+        """Return the same with scales of ops that are not to be chosen again."""
+        return replace(self, fixed={**self.fixed, **fixed})
 
     def bits(self, op: Op) -> int:
         """Return the width of the op's weight."""
@@ -42,6 +49,8 @@ class WeightQuantizer:
 
     def scale(self, op: Op, array: npt.NDArray[Any], role: QuantRole) -> FloatArray:
         """Return the weight's scales, float32, shape (C,) or ()."""
+        if op in self.fixed:
+            return self.fixed[op]
         axis = self.axis(op, role)
         if op in self.narrow:
             return narrow_scale(array, axis, bits=self.bits(op))
