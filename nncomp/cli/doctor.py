@@ -1,11 +1,13 @@
 """``nncomp doctor``: what is installed, what works, what does not, and the line that mends it.
 
-JSON: ``{nncomp, python, system, processor: {machine, name, cores, features: [name] | null, int8}, parts: [{name,
-wanted, version, extra, install}], targets: [{name, plugin, missing}], plugins: [{name, origin, state, error, code}],
-cache: {folder, entries, size, writable}, problems: [{code, message, where, hint}]}``.
+A target works when it builds a small product, and runs it.
 
-Exit status: 0, or that of the first problem: 4 for a package that nncomp cannot do without, 7 for a broken plugin. What
-is optional is no problem.
+JSON: ``{nncomp, python, system, processor: {machine, name, cores, features: [name] | null, int8}, parts: [{name,
+wanted, version, extra, install}], targets: [{name, plugin, missing, error}], plugins: [{name, origin, state, error,
+code}], cache: {folder, entries, size, writable}, problems: [{code, message, where, hint}]}``.
+
+Exit status: 0, or that of the first problem: 4 for a package that nncomp cannot do without, or a target that does not
+work although nothing is missing, 7 for a broken plugin. What is optional is no problem.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from nncomp.errors import NncompError
     from nncomp.installation import Part
     from nncomp.plugins import Registry
+    from nncomp.targets import Target
 
 
 def doctor(plugin: Plugins = None, json: Json = False, debug: Debug = False) -> None:
@@ -38,7 +41,7 @@ def doctor(plugin: Plugins = None, json: Json = False, debug: Debug = False) -> 
     if not problems:  # plugins cannot be asked without them
         registry = _registry(plugin)
         targets, plugins = _targets(registry), _plugins(registry)
-        problems = _broken_plugins(registry)
+        problems = [*_broken_plugins(registry), *_broken_targets(targets)]
     found: dict[str, Any] = {
         "nncomp": __version__,
         "python": python(),
@@ -65,10 +68,48 @@ def _registry(extra: list[str] | None) -> Registry:
 
 
 def _targets(registry: Registry) -> list[dict[str, str]]:
-    return [
-        {"name": name, "plugin": registry.owner("target", name), "missing": registry.target(name).missing()}
-        for name in sorted(registry.targets)
-    ]
+    rows = []
+    for name in sorted(registry.targets):
+        missing, error = _tried(registry, name)
+        rows.append({"name": name, "plugin": registry.owner("target", name), "missing": missing, "error": error})
+    return rows
+
+
+def _tried(registry: Registry, name: str) -> tuple[str, str]:
+    """Return what a target lacks, and what goes wrong when it builds and runs a product."""
+    from nncomp.errors import UnsupportedError
+    from nncomp.isolation import isolated
+
+    try:
+        with isolated():
+            target = registry.target(name)
+            missing = target.missing()
+            if not missing:
+                _run_product(target, registry)
+            return missing, ""
+    except UnsupportedError as error:  # something beside its library, such as a linker
+        return error.message, ""
+    except Exception as error:  # noqa: BLE001  a target may fail in any way; finding that out is what this is for
+        return "", f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _run_product(target: Target, registry: Registry) -> None:
+    import numpy as np
+
+    from nncomp.infer import infer_types
+    from nncomp.ir import DataType, Graph, ModelInfo, TensorType
+    from nncomp.passes import Context
+
+    opset = min(17, target.capabilities.opsets[1])
+    graph = Graph("doctor", info=ModelInfo(ir_version=8, opsets={"": opset}))
+    data = graph.add_input("x", TensorType(DataType.FLOAT, (2, 4)))
+    weight = graph.add_constant("w", np.ones((4, 3), np.float32))
+    graph.set_outputs([graph.add_op("MatMul", [data, weight], ["y"]).output])
+    infer_types(graph, registry.ops)
+    ctx = Context(ops=registry.ops, target=target.capabilities)
+    found = target.build(graph, ctx).run({"x": np.ones((2, 4), np.float32)})
+    if not np.array_equal(found["y"], np.full((2, 3), 4)):
+        raise ArithmeticError(f"a product of ones gives {found['y'].tolist()}, expected fours")
 
 
 def _plugins(registry: Registry) -> list[dict[str, str]]:
@@ -98,6 +139,14 @@ def _broken_plugins(registry: Registry) -> list[NncompError]:
     ]
 
 
+def _broken_targets(targets: list[dict[str, str]]) -> list[NncompError]:
+    from nncomp.errors import UnsupportedError
+
+    return [
+        UnsupportedError(f"target {one['name']!r} does not work: {one['error']}") for one in targets if one["error"]
+    ]
+
+
 def _show(found: dict[str, Any]) -> None:
     from nncomp.cli.streams import message, one_line
     from nncomp.cli.tables import bytes_text, say, show_table
@@ -115,10 +164,11 @@ def _show(found: dict[str, Any]) -> None:
         ],
     )
     say()
+    works = [f"no: {one['missing'] or one['error']}" if one["missing"] or one["error"] else "yes" for one in targets]
     show_table(
         "",
         ("target", "plugin", "works"),
-        [(one["name"], one["plugin"], f"no: {one['missing']}" if one["missing"] else "yes") for one in targets],
+        [(one["name"], one["plugin"], state) for one, state in zip(targets, works, strict=True)],
     )
     say()
     if cache["folder"]:

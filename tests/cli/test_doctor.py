@@ -9,6 +9,7 @@ import pytest
 from nncomp import __version__, installation
 
 ACME = ("--plugin", "acme_plugin")
+ABSENT = {"name": "absent", "plugin": "acme_plugin", "missing": "pip install absent", "error": ""}
 
 
 def test_all_is_well(run):
@@ -33,7 +34,7 @@ def test_json_holds_all_of_it(run):
     assert list(found) == [
         "nncomp", "python", "system", "processor", "parts", "targets", "plugins", "cache", "problems",
     ]  # fmt: skip
-    assert {"name": "absent", "plugin": "acme_plugin", "missing": "pip install absent"} in found["targets"]
+    assert ABSENT in found["targets"]
     assert {"name", "wanted", "version", "extra", "install"} == set(found["parts"][0])
     assert {"machine", "name", "cores", "features", "int8"} == set(found["processor"])
     assert {"folder", "entries", "size", "writable"} == set(found["cache"])
@@ -64,6 +65,58 @@ def test_a_package_that_is_missing_is_a_problem_and_plugins_are_not_asked(run, m
     assert [one["code"] for one in found.json["problems"]] == ["NNC-T001"]
 
 
+TARGETS = """
+import numpy as np
+
+import nncomp
+from acme_plugin import AcmeTarget
+from nncomp.errors import UnsupportedError
+
+NNCOMP_API = 1
+
+
+class Dying(AcmeTarget):
+    name = "dying"
+
+    def build(self, graph, ctx):
+        raise KeyError("MatMul")
+
+
+class Wrong(AcmeTarget):
+    name = "wrong"
+
+    def build(self, graph, ctx):
+        found = super().build(graph, ctx)
+        found.run = lambda feeds: {"y": np.zeros((2, 3), np.float32)}
+        return found
+
+
+class Unlinked(AcmeTarget):
+    name = "unlinked"
+
+    def build(self, graph, ctx):
+        raise UnsupportedError("there is no linker: apt install g++")
+
+
+@nncomp.hookimpl
+def nncomp_targets():
+    return [Dying, Wrong, Unlinked]
+"""
+
+
+def test_a_target_that_does_not_work_is_a_problem_and_one_that_lacks_something_is_none(run, tmp_path, monkeypatch):
+    (tmp_path / "odd_targets.py").write_text(TARGETS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ended = run("doctor", "--plugin", "odd_targets")
+    assert ended.status == 4
+    assert "no: there is no linker: apt install g++" in ended.out
+    assert ended.err.splitlines() == [
+        "nncomp: error NNC-T002: target 'dying' does not work: KeyError: 'MatMul'",
+        "nncomp: error NNC-T002: target 'wrong' does not work: ArithmeticError: a product of ones gives "
+        "[[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], expected fours",
+    ]
+
+
 def test_no_home_no_cache(run, monkeypatch):
     monkeypatch.setattr("nncomp.cli.doctor.default_cache", lambda: None)
     assert "cache: none, for there is no home folder" in run("doctor").out
@@ -83,15 +136,19 @@ def test_the_version_imports_nothing_heavy():
 # ------------------------------------------------------------------------------------------------------- completion
 
 
-def completed(words, cwd=None):
-    """Return what bash is offered for the last word."""
-    env = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1 + words.endswith(" ")), "PATH": ""}
-    command = [sys.executable, "-m", "nncomp"]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=cwd, env={**env, "_NNCOMP_COMPLETE": "complete_bash"}
-    )
-    assert ended.stderr == ""
-    return ended.stdout.split()
+@pytest.fixture
+def completed(run, monkeypatch):
+    """Return a function that gives what bash is offered for the last word."""
+
+    def ask(words):
+        monkeypatch.setenv("_NNCOMP_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1 + words.endswith(" ")))
+        ended = run()
+        assert (ended.status, ended.err) == (0, "")
+        return ended.out.split()
+
+    return ask
 
 
 @pytest.mark.parametrize(
@@ -103,19 +160,20 @@ def completed(words, cwd=None):
         ("nncomp check -t spa", ["sparse"]),
     ],
 )
-def test_names_are_completed(words, offered):
+def test_names_are_completed(words, offered, completed):
     assert completed(words) == offered
 
 
-def test_files_are_completed_by_their_kind(tmp_path):
+def test_files_are_completed_by_their_kind(tmp_path, completed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name in ("orchid.onnx", "orchid.toml", "orchid.txt", ".orchid.onnx"):
         (tmp_path / name).touch()
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders" / "one.toml").touch()
-    assert completed("nncomp inspect or", tmp_path) == ["orchid.onnx", "orders/"]
-    assert completed("nncomp compile -r or", tmp_path) == ["ort-int8", "orchid.toml", "orders/"]
-    assert completed("nncomp compile -r orders/", tmp_path) == ["orders/one.toml"]
-    assert completed("nncomp compile -r nowhere/", tmp_path) == []
+    assert completed("nncomp inspect or") == ["orchid.onnx", "orders/"]
+    assert completed("nncomp compile -r or") == ["ort-int8", "orchid.toml", "orders/"]
+    assert completed("nncomp compile -r orders/") == ["orders/one.toml"]
+    assert completed("nncomp compile -r nowhere/") == []
 
 
 def test_the_script_for_a_shell_is_printed(run, monkeypatch):

@@ -43,19 +43,24 @@ def test_a_pass_keeps_the_laws(name):
         fires_on=[graph(FIRES_ON[name])] if name in FIRES_ON else (),
         settles=name in SAME_TWICE,
         context=calibrated if name in WITHOUT_TARGET else for_ort,
-        examples=2,
+        examples=1,
         hash_seeds=(),  # all of them together, below
     )
 
 
 def test_all_passes_give_the_same_bytes_in_another_process():
     steps = [kind(**OPTIONS.get(name, {})) for name, kind in PASSES.items()]
-    graphs = list(specimens().values())[:4]
+    graphs = list(specimens().values())[:2]
     assert digests_elsewhere(steps, graphs, calibrated, 1) == [digests_here(one, graphs, calibrated) for one in steps]
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("ort", (2, 3)), ("sparse", (2, 3)), ("tvm-cpu", (1,))])
-def test_a_target_keeps_the_laws(name, sizes):
-    target = REGISTRY.target(name)
-    report = check_target(target, sizes=sizes)
+@pytest.mark.parametrize("name", ["ort", "sparse"])
+def test_a_target_keeps_the_laws(name):
+    assert check_target(REGISTRY.target(name)).built
+
+
+def test_a_target_that_compiles_keeps_the_laws_on_a_few_graphs():
+    target = REGISTRY.target("tvm-cpu")
+    few = dict(list(specimens().items())[5:8])
+    report = check_target(target, graphs=few, sizes=(1,))
     assert bool(report.built) != bool(target.missing())
