@@ -1,41 +1,67 @@
 """One model in several compressed forms, priced on several machines, with its accuracy measured: a table and a Pareto.
 
     python tests/bench/accelerator_variants.py model.onnx calibration.npz evaluation.npz [--variant NAME ...]
-        [--machine NAME --passes PASSES ...]
 
-The files hold the model's inputs by name; the evaluation file an array ``y`` of labels, too. With ``--machine``, passes
-compile for that machine, and are priced on it alone: that is for those that spend by its prices.
+The files hold the model's inputs by name; the evaluation file an array ``y`` of labels, too. Each form is made from
+another one (``--variant`` makes those that it needs as well). Forms that spend by a machine's prices are made for that
+machine, and priced on it alone.
 """
 
 import argparse
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
 import nncomp
 from nncomp.compiler import CompileRequest, compile_model
 from nncomp.data import open_data
+from nncomp.onnx_io import load, save
 from nncomp.plugins import Registry
+from nncomp.runtime import Session
 from nncomp_sparse.target import SparseTarget
 
 MACHINES = ("eyeriss", "eyeriss-v2", "bitfusion", "sparse-tensor-core")
-SHORT = ("cleanup", "fuse", "cleanup")
-INT8 = ("equalize", "quantize")
-INT4 = ("equalize", "quantize{weight_bits=4}")
-TWO_OF_FOUR, MOST = 'sparsify{pattern="2:4"}', "sparsify{sparsity=0.8}"
+INT8, INT4 = ("equalize", "quantize"), ("equalize", "quantize{weight_bits=4}")
 VARIANTS = {
-    "dense": SHORT,
-    "2:4": (*SHORT, TWO_OF_FOUR),
-    "80 % zeros": (*SHORT, MOST),
-    "INT8": (*SHORT, *INT8),
-    "INT4 weights": (*SHORT, *INT4),
-    "pruned x0.5": (*SHORT, "prune-structured{macs=0.5}"),
-    "Tucker x0.7": (*SHORT, 'decompose{macs=0.7, forms=["tucker"], only_faster=false}'),
-    "2:4, INT8": (*SHORT, TWO_OF_FOUR, *INT8),
-    "80 % zeros, INT8": (*SHORT, MOST, *INT8),
-    "pruned x0.5, INT8": (*SHORT, "prune-structured{macs=0.5}", *INT8),
-    "pruned x0.5, INT4 weights": (*SHORT, "prune-structured{macs=0.5}", *INT4),
+    # name: what it is made from, passes, machine
+    "dense": (None, ("cleanup", "fuse", "cleanup"), None),
+    "INT8": ("dense", INT8, None),
+    "INT4 weights": ("dense", INT4, None),
+    "2:4": ("dense", ('sparsify{pattern="2:4"}',), None),
+    "80 % zeros": ("dense", ("sparsify{sparsity=0.8}",), None),
+    "pruned x0.5": ("dense", ("prune-structured{macs=0.5}",), None),
+    "2:4, INT8": ("2:4", INT8, None),
+    "80 % zeros, INT8": ("80 % zeros", INT8, None),
+    "pruned x0.5, INT8": ("pruned x0.5", INT8, None),
+    "pruned x0.5, INT4 weights": ("pruned x0.5", INT4, None),
+    "2:4, INT4 weights": ("2:4", INT4, None),
+    "Tucker x0.7": ("dense", ('decompose{macs=0.7, forms=["tucker"], only_faster=false}',), None),
+    "INT4 where it pays": ("dense", ("equalize", "quantize{energy=0.88}"), "bitfusion"),
+    "low rank for energy x0.9": ("dense", ('decompose{energy=0.9, forms=["tucker", "svd", "spatial"]}',), "eyeriss"),
+    "pruned for energy x0.6": ("dense", ("prune-structured{energy=0.6}",), "eyeriss"),
 }
+
+
+def with_sources(names):
+    """Return names, each behind what it is made from."""
+    found = {}
+    for name in names:
+        source = VARIANTS[name][0]
+        found |= dict.fromkeys([*with_sources([source] if source else []), name])
+    return found
+
+
+def accuracy(graph, evaluation):
+    """Return the share of samples whose largest output is the label's, in percent."""
+    session, labels = Session(graph, optimize=True), evaluation["y"]
+    feeds = {value.name: evaluation[value.name] for value in graph.inputs}
+    right = 0
+    for start in range(0, len(labels), 50):
+        scores = next(iter(session.run({name: array[start : start + 50] for name, array in feeds.items()}).values()))
+        right += int((scores.argmax(axis=1) == labels[start : start + 50]).sum())
+    return 100 * right / len(labels)
 
 
 def main():
@@ -43,41 +69,38 @@ def main():
     parser.add_argument("model")
     parser.add_argument("calibration")
     parser.add_argument("evaluation")
-    parser.add_argument("--variant", action="append", help="only these")
-    parser.add_argument("--machine", choices=MACHINES, help="compile for this one")
-    parser.add_argument("--passes", action="append", help="with --machine: passes behind cleanup and fusion, by ;")
+    parser.add_argument("--variant", action="append", choices=list(VARIANTS), help="only these")
+    parser.add_argument("--keep", help="where forms are kept, and taken from if they are there")
     options = parser.parse_args()
-    registry = Registry.discover()
-    labels = np.load(options.evaluation)["y"]
+    registry, evaluation = Registry.discover(), dict(np.load(options.evaluation))
+    folder = Path(options.keep or tempfile.mkdtemp())
     print(f"{'variant':28} {'top-1':>7} " + " ".join(f"{name:>28}" for name in MACHINES), flush=True)
     print(f"{'':28} {'%':>7} " + " ".join(f"{'k cycles':>9} {'uJ':>9} {'DRAM kB':>8}" for _ in MACHINES), flush=True)
     found = {}
-    variants = {name: VARIANTS[name] for name in options.variant or VARIANTS}
-    machines, target = MACHINES, "sparse"
-    if options.machine:
-        variants = {one: (*SHORT, *one.split(";")) for one in options.passes}
-        machines, target = (options.machine,), f'sparse{{hw="{options.machine}"}}'
-    for name, passes in variants.items():
+    for name in with_sources(options.variant or VARIANTS):
         start = time.process_time()
-        request = CompileRequest(
-            model=options.model,
-            target=target,
-            passes=passes,
-            data=options.calibration,
-            evaluation=options.evaluation,
-            labels=labels,
-            measure=False,
-        )
-        result = compile_model(request, registry)
-        graph, accuracy = result.artifact.graph, 100 * result.report.accuracy.after
-        cells = []
-        for machine in machines:
-            data = open_data(options.calibration, graph)
-            ctx = nncomp.Context(ops=registry.ops, data=data)
+        source, passes, made_for = VARIANTS[name]
+        path = folder / f"{list(VARIANTS).index(name)}.onnx"
+        if not path.exists():
+            request = CompileRequest(
+                model=str(folder / f"{list(VARIANTS).index(source)}.onnx") if source else options.model,
+                target=f'sparse{{hw="{made_for or "eyeriss"}"}}',
+                passes=passes,
+                data=options.calibration,
+                measure=False,
+            )
+            save(compile_model(request, registry).artifact.graph, path)
+        graph, cells = load(path), []
+        share = accuracy(graph, evaluation)
+        for machine in MACHINES:
+            if made_for not in (None, machine):
+                cells.append(f"{'':28}")
+                continue
+            ctx = nncomp.Context(ops=registry.ops, data=open_data(options.calibration, graph))
             price = SparseTarget.from_options({"hw": machine, "samples": 16}).build(graph, ctx).price
-            found.setdefault(machine, []).append((name, accuracy, price.energy_uj, price.cycles))
+            found.setdefault(machine, []).append((name, share, price.energy_uj, price.cycles))
             cells.append(f"{price.cycles / 1e3:9.1f} {price.energy_uj:9.1f} {price.dram_bytes / 1e3:8.0f}")
-        print(f"{name:28} {accuracy:7.2f} {' '.join(cells)}  ({time.process_time() - start:.0f} s)", flush=True)
+        print(f"{name:28} {share:7.2f} {' '.join(cells)}  ({time.process_time() - start:.0f} s)", flush=True)
     for machine, points in found.items():
         best = [p for p in points if not any(q[1] >= p[1] and q[2] < p[2] for q in points)]
         chain = " -> ".join(f"{p[0]} ({p[1]:.2f} %, {p[2]:.0f} uJ)" for p in sorted(best, key=lambda p: p[2]))

@@ -248,6 +248,24 @@ def test_a_latency_without_a_probe_is_refused():
     assert caught.value.message == "decompose.latency: nothing here can be timed"
 
 
+def test_layers_are_priced_with_what_they_really_read():
+    read = {}
+
+    class Watching(Clock):
+        def costs(self, graph, *, then=(), data=None):
+            if data is not None:
+                (array,) = next(iter(data)).values()
+                read.setdefault(array.shape, []).append(array)
+            return super().costs(graph)
+
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    ctx = Context(data=FeedSource(samples(4), before), probe=Watching())
+    Decompose(energy=0.6, align=4, forms=("svd",)).run(before, ctx)
+    assert set(read) == {(1, 16, 8, 8), (1, 32, 8, 8), (1, 32)}
+    assert all((array >= 0).all() and (array == 0).any() for array in read[1, 32, 8, 8])  # behind a Relu
+
+
 def test_energy_is_refused_where_none_is_known():
     class Measured(Clock):
         def costs(self, graph, *, then=(), data=None):
