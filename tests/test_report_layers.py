@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nncomp.compiler import CompileRequest, compile_model
 from nncomp.compiler.watching import seen_values
@@ -10,9 +12,11 @@ from nncomp.ops import builtin_table
 from nncomp.passes import Context
 from nncomp.plugins import Registry
 from nncomp.report import LayerTime, find_layers, spread_of
+from nncomp.report.page.blocks import blocks, drawing
 from nncomp.report.spread import BINS, sampled
 from nncomp.targets import Kernel
 from nncomp.testing import graph
+from nncomp.testing.generate import graphs
 
 TABLE = builtin_table()
 FLOAT = """
@@ -88,6 +92,17 @@ def test_a_kernel_named_after_the_op_in_the_middle_takes_the_quantizer_behind_it
     assert edges(found) == [(), (0,), (1,), (1, 2)]
     assert [layer.precision for layer in found.layers] == ["moves", "integer", "integer", "float"]
     assert found.layers[1].kernel == "QLinearConv"
+
+
+def test_a_dequantizer_that_is_a_kernel_of_its_own_is_read():
+    kernels = [
+        Kernel("QLinearConv", ("a",), True),
+        Kernel("DequantizeLinear", ("ad",), None),
+        Kernel("Add", ("y",), False),
+    ]
+    found = find_layers(typed(INTEGER), TABLE, [*kernels, Kernel("Conv", ("c",), False)])
+    place = {name: number for number, name in enumerate(names(found))}
+    assert found.layers[place["sum"]].inputs == (place["DequantizeLinear(ad)"], place["second"])
 
 
 def test_an_activation_in_front_of_a_product_belongs_to_what_it_reads():
@@ -167,3 +182,31 @@ def test_what_was_not_measured_says_why(classifier):
     assert report.layers.skipped == {"latency": "not asked for", "error": "no pass changed numbers"}
     assert {times.latency_us for times in report.layers.times} == {None}
     assert report.as_dict()["measured"]["other_kernels_us"] is None
+
+
+# ------------------------------------------------------------------ any graph
+
+
+@given(graphs(), st.data())
+@settings(max_examples=60)
+def test_layers_of_any_graph_hold_each_op_once_and_read_what_was_computed(net, data):
+    infer_types(net, TABLE)
+    values = [op.output.name for op in net.ops() if op.outputs and op.output.name]
+    chosen = data.draw(st.lists(st.sampled_from(values), unique=True)) if values else []
+    found = find_layers(net, TABLE, [Kernel("K", (name,), None, 1.0) for name in chosen])
+    held = [op for group in found.members for op in group]
+    assert len(held) == len(set(held))
+    missing = set(net.ops()) - set(held)
+    assert all(not op.bodies for op in missing)  # what follows from constants alone
+    for number, layer in enumerate(found.layers):
+        assert number not in layer.inputs
+        assert all(0 <= source < len(found.layers) for source in layer.inputs)
+    assert sum(time.latency_us or 0 for time in found.times()) <= len(chosen)
+    inputs = [layer.inputs for layer in found.layers]
+    parts = blocks(inputs)
+    assert [member for part in parts for member in part] == list(range(len(inputs)))
+    for part in parts:
+        found_drawing = drawing(part, inputs)
+        assert all(
+            0 <= node.x < found_drawing.width and 0 <= node.y < found_drawing.height for node in found_drawing.nodes
+        )

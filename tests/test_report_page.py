@@ -12,6 +12,9 @@ from nncomp.report.page import report_fragment, report_page
 from nncomp.report.page.blocks import block_name, blocks, drawing
 from nncomp.report.page.charts import axis, histogram, stacked
 from nncomp.report.page.rendering import duration_text, visible
+from nncomp.report.page.rows import rows_of
+from nncomp.report.page.trials import trial_chart
+from nncomp.report.page.verdict import costly_layers
 from nncomp.testing import graph
 
 EVIL = '<script>alert("x")</script>\u202e\'"&\x07\ud800'
@@ -225,3 +228,102 @@ def test_times_have_three_digits(microseconds, text):
 def test_what_cannot_be_seen_is_shown():
     assert visible("a\u200eb\tc\ud800") == "a\\u200eb\tc\\ud800"
     assert visible("naïve 模型 👩\u200d🔬") == "naïve 模型 👩\u200d🔬"
+
+
+# ------------------------------------------------------------------ why a layer costs what it costs
+
+
+def layer(name="l", **facts):
+    """Return a layer as a report has it."""
+    known = {
+        "name": name, "kind": "Conv", "ops": ["Conv"], "inputs": [], "output": name, "shape": [1], "macs": 1000,
+        "params": 10, "moved_bytes": 10, "weight_bits": 8, "activation_bits": 8, "zeros": 0.0, "kernel": "",
+        "precision": "integer", "cause": "", "error": None, "weight": None, "activation": None,
+    }  # fmt: skip
+    return known | facts
+
+
+def why(layers, times=(), target=None):
+    """Return why the layer that costs most does."""
+    report = {
+        "layers": {"items": layers},
+        "measured": {"layers": [{"latency_us": us, "baseline_us": None} for us in times], "other_kernels_us": None},
+        "results": {},
+        "target_report": target or {},
+    }
+    (first, *_) = costly_layers(rows_of(report), report["target_report"])
+    return first.why
+
+
+def test_a_float_layer_says_why_it_is_float():
+    slow = layer("slow", precision="float", cause="asked for")
+    assert why([slow, layer()], [5, 1]).startswith("it runs in float: asked for; it is slow for its work")
+
+
+def test_a_layer_that_does_much_says_how_much():
+    assert (
+        why([layer("big", macs=9000), layer()], [9, 1])
+        == "it has much to do: 9000 multiplications, 90.0 % of the model's"
+    )
+
+
+def test_a_layer_that_moves_more_than_it_multiplies_waits_for_memory():
+    found = why([layer("wide", moved_bytes=2048), layer("x")], [1, 1])
+    assert found == "it moves 2.00 KiB for 1000 multiplications, 50.0 % of the model's: memory is the limit"
+
+
+def test_a_layer_without_products_says_what_it_moves():
+    found = why([layer("copy", macs=0, moved_bytes=2048), layer()], [9, 1])
+    assert found == "it multiplies nothing and moves 2.00 KiB through memory"
+
+
+def test_without_times_multiplications_count():
+    assert why([layer(), layer("big", macs=9000)]) == "it has much to do: 9000 multiplications, 90.0 % of the model's"
+
+
+def test_a_priced_layer_says_what_it_waits_for_and_how_much_is_idle():
+    told = {"layers": [{"name": "l", "bound": "dram", "utilization": {"mapping": 0.9, "imbalance": 0.25}}]}
+    assert why([layer()], [1], told).startswith(
+        "it waits for dram; 25.0 % of its multipliers' time is used (imbalance); "
+    )
+
+
+def test_a_model_that_costs_nothing_has_no_costly_layer():
+    report = {
+        "layers": {"items": [layer(macs=0)]}, "measured": {"layers": [], "other_kernels_us": None}, "results": {},
+        "target_report": {},
+    }  # fmt: skip
+    assert costly_layers(rows_of(report), {}) == []
+
+
+# ------------------------------------------------------------------ trials
+
+
+def trial(settings=0, **facts):
+    """Return a trial as a report has it."""
+    known = {"settings": dict.fromkeys(map(str, range(settings))), "sqnr_db": 20.0, "drop": None, "ratio": None}
+    return known | {"frontier": False, "chosen": False} | facts
+
+
+def test_trials_are_drawn_by_speed_and_nearness():
+    found = trial_chart([trial(ratio=1.0, frontier=True), trial(ratio=2.0, sqnr_db=10.0, frontier=True)], drop=False)
+    (slow, fast) = found.points
+    assert slow.x < fast.x
+    assert slow.y < fast.y  # upwards is nearer
+    assert found.frontier == f"{slow.x:g},{slow.y:g} {fast.x:g},{fast.y:g}"
+    assert found.up == "SQNR, dB"
+
+
+def test_trials_that_were_not_timed_are_drawn_by_what_they_give_back():
+    found = trial_chart([trial(0), trial(3, sqnr_db=30.0), trial(1, sqnr_db=None)], drop=False)
+    assert found.across == "layers given back"
+    assert [point.number for point in found.points] == [1, 2]
+
+
+def test_under_a_budget_of_accuracy_accuracy_is_drawn():
+    found = trial_chart([trial(ratio=1.0, drop=0.01, frontier=True), trial(ratio=2.0, drop=0.0)], drop=True)
+    assert (found.up, found.frontier) == ("change of accuracy, points", "")
+
+
+def test_one_trial_is_no_chart():
+    assert trial_chart([trial()], drop=False) is None

@@ -156,7 +156,7 @@ def find_layers(
     for op in order:
         members[numbers[own[op]]].append(op)
     parts = [tuple(homes.get(key, ())) for key in numbers]
-    read = _edges(graph, order, fixed, {op: numbers[key] for op, key in own.items()}, len(members))
+    read = _edges(graph, members, fixed)
     mains = [_main(graph, ops, group) for group in members]
     layers = [
         _layer(graph, ops, main, group, kernels=part, causes=causes or {})
@@ -227,19 +227,24 @@ def _join(graph: Graph, ops: OpTable, fixed: set[Op], own: dict[Op, int]) -> Non
         own[op], fresh = (fresh, fresh + 1) if home < 0 else (home, fresh)
 
 
-def _edges(graph: Graph, order: Sequence[Op], fixed: set[Op], own: Mapping[Op, int], count: int) -> list[set[int]]:
-    """Return the layers that each layer reads; a dequantizer that several read is looked through."""
-    read: list[set[int]] = [set() for _ in range(count)]
-    for op in order:
-        if op.is_a("DequantizeLinear"):
+def _edges(graph: Graph, members: Sequence[Sequence[Op]], fixed: set[Op]) -> list[set[int]]:
+    """Return the layers that each layer reads; a dequantizer that is part of another kernel is looked through.
+
+    Several layers may read one, which is in no more than one of them.
+    """
+    own = {op: number for number, group in enumerate(members) for op in group}
+    alone = {op for group in members if all(op.is_a("DequantizeLinear") for op in group) for op in group}
+    read: list[set[int]] = [set() for _ in members]
+    for op, number in own.items():
+        if op.is_a("DequantizeLinear") and op not in alone:
             continue
         for node, _ in graph.edges_into(op):
             producer = node.producer if isinstance(node, Value) else None
-            if producer is not None and producer.is_a("DequantizeLinear"):
+            if producer is not None and producer.is_a("DequantizeLinear") and producer not in alone:
                 source = producer.input(0)
                 producer = None if source is None else source.producer
-            if producer is not None and producer not in fixed and own[producer] != own[op]:
-                read[own[op]].add(own[producer])
+            if producer is not None and producer not in fixed and own[producer] != number:
+                read[number].add(own[producer])
     return read
 
 

@@ -12,6 +12,8 @@ _NODE: Final = (168, 34)
 """Size of a box; the style says it, too, for a page of thousands need not repeat it."""
 
 _GAP: Final = (18, 24)
+_BESIDE: Final = 520
+"""Room for words beside a single column of boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,14 @@ class Drawing:
         width, height: Of all of it.
         nodes: Boxes.
         edges: Paths between them, and from the upper edge where something comes from another block.
+        narrow: There is one column of boxes, and room beside them.
     """
 
     width: float
     height: float
     nodes: tuple[Node, ...]
     edges: tuple[str, ...]
+    narrow: bool
 
 
 def blocks(inputs: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -109,7 +113,9 @@ def drawing(block: Sequence[int], inputs: Sequence[Sequence[int]]) -> Drawing:
         if not inputs[layer]:
             edges.append(f"M{x + wide / 2:g} {y - 12:g}V{y:g}")
     height = below + len(rows) * (high + below)
-    return Drawing(width, height, tuple(Node(layer, *place[layer]) for layer in block), tuple(dict.fromkeys(edges)))
+    nodes = tuple(Node(layer, *place[layer]) for layer in block)
+    narrow = len(rows) == len(block)
+    return Drawing(width + _BESIDE * narrow, height, nodes, tuple(dict.fromkeys(edges)), narrow)
 
 
 def _curve(a: float, b: float, x: float, y: float) -> str:

@@ -49,7 +49,7 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "blocks": _blocks(rows),
         "spreads": _spreads(rows),
         "passes": _passes(report),
-        "trials": report["search"] and trial_chart(report["search"]["trials"]),
+        "trials": report["search"] and trial_chart(report["search"]["trials"], drop="max_drop" in report["budget"]),
         "pruned": _pruned(report["results"]),
         "ranks": _ranks(report["results"]),
         "zeros": _zeros(report["results"]),
@@ -106,7 +106,7 @@ def _spreads(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the layers with histograms, the one with the largest error first."""
     found = [row for row in rows if row.layer["weight"] or row.layer["activation"]]
     found.sort(key=lambda row: (-(row.layer["error"] or 0.0), row.number))
-    shown = [
+    shown: list[dict[str, Any]] = [
         {
             "row": row,
             "parts": [
@@ -117,7 +117,8 @@ def _spreads(rows: Sequence[Row]) -> dict[str, Any]:
         }
         for row in found[:_MOST_SPREADS]
     ]
-    return {"shown": shown, "all": len(found)}
+    covered = any(data["covered"] for one in shown for _, data, _ in one["parts"])
+    return {"shown": shown, "all": len(found), "covered": covered}
 
 
 def _passes(report: Mapping[str, Any]) -> list[dict[str, Any]]:

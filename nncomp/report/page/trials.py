@@ -27,7 +27,7 @@ class TrialChart:
         across, up: What the axes are.
         plot: Where points lie.
         points: Trials that came to something.
-        frontier: A line through those that no other beats.
+        frontier: A line through those that no other beats in speed and SQNR; "" where the axes are others.
     """
 
     across: str
@@ -37,10 +37,15 @@ class TrialChart:
     frontier: str
 
 
-def trial_chart(trials: Sequence[Mapping[str, Any]]) -> TrialChart | None:
-    """Return the chart; None when fewer than two trials can be drawn."""
+def trial_chart(trials: Sequence[Mapping[str, Any]], *, drop: bool) -> TrialChart | None:
+    """Return the chart; None when fewer than two trials can be drawn.
+
+    Args:
+        trials: As the report has them.
+        drop: The budget limits the drop of accuracy, which is what matters then; else SQNR.
+    """
     timed = any(trial["ratio"] is not None for trial in trials)
-    scored = any(trial["drop"] is not None for trial in trials)
+    scored = drop and any(trial["drop"] is not None for trial in trials)
     drawn: list[tuple[float, float, int]] = []
     for number, trial in enumerate(trials):
         x = trial["ratio"] if timed else float(len(trial["settings"]))
@@ -53,7 +58,7 @@ def trial_chart(trials: Sequence[Mapping[str, Any]]) -> TrialChart | None:
     points = tuple(
         Point(x, y, number + 1, trials[number]) for (x, y), (_, _, number) in zip(found.points, drawn, strict=True)
     )
-    best = sorted({(point.x, point.y) for point in points if point.trial["frontier"]})
+    best = [] if scored else sorted({(point.x, point.y) for point in points if point.trial["frontier"]})
     return TrialChart(
         across="times as fast as the original" if timed else "layers given back",
         up="change of accuracy, points" if scored else "SQNR, dB",

@@ -69,7 +69,7 @@ def _priced_reason(priced: Mapping[str, Any]) -> str:
     factors = priced.get("utilization") or {}
     cause = min(factors, key=lambda name: (factors[name], name), default="")
     if cause and factors[cause] < _IDLE:
-        reason += f", of whose time {percent_text(factors[cause])} is used ({cause})"
+        reason += f"; {percent_text(factors[cause])} of its multipliers' time is used ({cause})"
     return reason
 
 
