@@ -140,6 +140,8 @@ def put(
 ) -> None:
     """Let a layer have another weight, and the bias that goes with it.
 
+    A weight that something else reads as well stays shared: it only loses the columns that are zero in the new one.
+
     Args:
         graph: Graph of the layer.
         layer: The layer.
@@ -150,7 +152,9 @@ def put(
     """
     old = layer.op.input(layer.view.weight)
     assert old is not None
-    graph.set_input(layer.op, layer.view.weight, graph.add_constant(old.name, layer.view.restore(weight)))
+    if not graph.single_use(old):
+        weight, means = np.where(weight.any(axis=1, keepdims=True), layer.weight, 0.0), None
+    graph.replace_uses(old, graph.add_constant(old.name, layer.view.restore(weight)))
     graph.remove_unused([old])
     if moments is None or layer.bias is None:
         return

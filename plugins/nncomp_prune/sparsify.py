@@ -147,6 +147,9 @@ class Sparsify(Pass):
             reason = "a selector skips it" if op in skipped else pattern.misfit(view.outputs, channels)
             if not reason and channels == 1:
                 reason = "each output has one input channel"
+            weight = op.input(view.weight)
+            if not reason and weight is not None and not graph.single_use(weight):
+                reason = "something else reads its weight, too"
             if reason:
                 reasons[reason] = reasons.get(reason, 0) + 1
                 ctx.note("declined", self.name, node=op.label, reason=reason)

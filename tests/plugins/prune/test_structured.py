@@ -337,3 +337,37 @@ def _context(made):
     rng = np.random.default_rng(0)
     data = [{"x": rng.normal(size=(1, 6, 8)).astype(np.float32)} for _ in range(20)]
     return Context(data=FeedSource(data, made))
+
+
+SHARED = """
+g (float[n,3,6,6] x) => (float[n,5] y)
+<float[12,3,3,3] w1, float[8,12,3,3] w2, float[8] b2, float[5,8] w3>
+{
+   c1 = Conv <pads=[1,1,1,1]> (x, w1)
+   r1 = Relu (c1)
+   s = MaxPool <kernel_shape=[2,2], strides=[2,2]> (x)
+   d1 = Conv <pads=[1,1,1,1]> (s, w1)
+   q1 = Relu (d1)
+   c2 = Conv <pads=[1,1,1,1]> (r1, w2, b2)
+   r2 = Relu (c2)
+   d2 = Conv <pads=[1,1,1,1]> (q1, w2, b2)
+   q2 = Relu (d2)
+   p = GlobalAveragePool (r2)
+   o = GlobalAveragePool (q2)
+   m = Add (p, o)
+   f = Flatten (m)
+   y = Gemm <transB=1> (f, w3)
+}
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"criterion": "l1", "compensate": "none"}, {"compensate": "bias"}])
+def test_weights_that_layers_share_stay_shared(options, pruned, built):
+    made = built(SHARED)
+    before = analyse(made.clone())
+    found, ctx = pruned(made, macs=0.6, **options)
+    after = analyse(found.clone())
+    assert found.find("c2").producer.input(1) is found.find("d2").producer.input(1)
+    assert 0.5 <= after.macs() / before.macs() <= 0.6
+    assert ctx.results["prune-structured"]["macs"] == pytest.approx(after.macs() / before.macs())
+    assert after.params() < 0.75 * before.params()
