@@ -243,6 +243,10 @@ class Artifact(ABC):
     def run(self, feeds: Feeds) -> dict[str, Any]:
         """Run once; outputs by name."""
 
+    def unrunnable(self) -> str:
+        """Return why this machine cannot run it, such as for want of a GPU; "" when it can."""
+        return ""
+
     @abstractmethod
     def measure(self, feeds: Feeds, baseline: Graph, *, seconds: float = 2.0) -> Measurement:
         """Compare latency with ``baseline`` on the same target."""

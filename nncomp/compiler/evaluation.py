@@ -58,6 +58,8 @@ class Reference:
 def evaluate(prepared: Prepared, artifact: Artifact, reference: Reference | None = None) -> tuple[Accuracy | None, str]:
     """Return how far ``artifact`` lies from the original, or why nobody knows."""
     data, progress = prepared.data, prepared.request.progress
+    if artifact.unrunnable():
+        return None, artifact.unrunnable()
     if not prepared.feeds:
         return None, prepared.feeds_skipped
     total = data.evaluation.size if data.evaluation is not None else len(prepared.feeds)

@@ -185,6 +185,8 @@ def _measured(prepared: Prepared, artifact: Artifact) -> tuple[Measurement | Non
         return None, "not asked for"
     if not prepared.feeds:
         return None, prepared.feeds_skipped
+    if artifact.unrunnable():
+        return None, artifact.unrunnable()
     prepared.request.progress.step("latency", 0, None)
     try:
         seconds = prepared.request.measure_seconds

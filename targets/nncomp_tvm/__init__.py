@@ -14,10 +14,10 @@ NNCOMP_API: Final = 1
 
 @hookimpl
 def nncomp_targets() -> Iterable[type[Target]]:
-    """Return the targets ``tvm`` and ``tvm-cpu``."""
-    from nncomp_tvm.target import TvmCpuTarget, TvmTarget
+    """Return the targets ``tvm``, ``tvm-cpu`` and ``tvm-cuda``."""
+    from nncomp_tvm.target import TvmCpuTarget, TvmCudaTarget, TvmTarget
 
-    return [TvmTarget, TvmCpuTarget]
+    return [TvmTarget, TvmCpuTarget, TvmCudaTarget]
 
 
 @hookimpl

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,28 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
 from nncomp.onnx_io import write_atomically
 from nncomp.runtime import Feeds, RuntimeFailure, Session
-from nncomp.targets import Artifact, Measurement
+from nncomp.targets import Artifact, Kernel, Measurement
 from nncomp_tvm.manifest import Manifest
+from nncomp_tvm.timing import KernelTime, code_bytes, kernel_times
+
+
+@dataclass(frozen=True)
+class CompiledKernel:
+    """A function of the library.
+
+    Attributes:
+        name: of the function.
+        ops: what it computes, as Relax calls it.
+        integer: it multiplies integers.
+        macs: multiplications and accumulations of one call, 0 where nobody counted.
+        tuned: how it is cut was measured.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    integer: bool
+    macs: int = 0
+    tuned: bool = False
 
 
 @dataclass
@@ -27,14 +48,19 @@ class TvmArtifact(Artifact):
         executable: TVM's, not yet linked.
         manifest: what goes in and comes out.
         threads: for :meth:`measure`.
+        compiled: what is known of the functions inside; others are TVM's own.
+        files: further files, by what their names end in.
     """
 
     executable: Any
     manifest: Manifest
     threads: int = 1
+    compiled: tuple[CompiledKernel, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    _times: dict[str, KernelTime] = field(default_factory=dict, init=False, repr=False)
 
     def save(self, folder: Path, *, name: str = "model") -> tuple[Path, ...]:
-        """Write ``<name>.so`` and ``<name>.json``.
+        """Write ``<name>.so`` and ``<name>.json``; for a GPU ``<name>.ptx`` and ``<name>.cubin``, too.
 
         Raises:
             UnsupportedError: there is no C++ compiler to link with (NNC-T001).
@@ -43,7 +69,17 @@ class TvmArtifact(Artifact):
         library, manifest = folder / f"{name}.so", folder / f"{name}.json"
         write_atomically(library, [self._library])
         write_atomically(manifest, [self.manifest.to_json().encode()])
-        return library, manifest
+        others = []
+        for ending, data in self.files.items():
+            others.append(folder / f"{name}.{ending}")
+            write_atomically(others[-1], [data])
+        return library, manifest, *others
+
+    def unrunnable(self) -> str:
+        """Return "there is no GPU" where one is needed, else ""."""
+        from nncomp_tvm.library import tvm
+
+        return "" if tvm.device(self.manifest.device, 0).exist else "there is no GPU"
 
     def run(self, feeds: Feeds) -> dict[str, Any]:
         """Run once; outputs by name."""
@@ -53,11 +89,47 @@ class TvmArtifact(Artifact):
         """Run this, and ``baseline`` on ONNX Runtime with all its optimizations, in turn."""
         theirs = Session(baseline, optimize=True, threads=self.threads)
         ours = self._loaded.bound(feeds)
-        return compare_latency(ours, lambda: theirs.run(feeds), seconds=seconds, threads=self.threads)
+        found = compare_latency(ours, lambda: theirs.run(feeds), seconds=seconds, threads=self.threads)
+        self._times = self._loaded.timed(feeds)
+        return found
 
     def report(self) -> dict[str, Any]:
-        """Return what is known of the build."""
-        return {"device": self.manifest.device, "target": self.manifest.target, "code_bytes": len(self._library)}
+        """Return the device and target, sizes in bytes, and the kernels with the time of each call.
+
+        Times are of one run on the inputs that were measured, in microseconds, each kernel's calls together; they are
+        there when :meth:`measure` was called before.
+        """
+        known = {kernel.name: kernel for kernel in self.compiled}
+        times = self._times
+        names = dict.fromkeys([*sorted(times, key=lambda name: -times[name].us), *known])
+        return {
+            "device": self.manifest.device,
+            "target": self.manifest.target,
+            "library_bytes": len(self._library),
+            "code_bytes": code_bytes(self._library),
+            "kernels": [
+                {
+                    **asdict(known.get(name, CompiledKernel(name, (), integer=False))),
+                    "calls": times[name].calls if name in times else 0,
+                    "us": round(times[name].us, 1) if name in times else None,
+                }
+                for name in names
+            ],
+        }
+
+    def kernels(self, feeds: Feeds, *, graph: Graph | None = None, seconds: float = 0.25) -> tuple[Kernel, ...]:
+        """Return the functions that one run calls, each with the time of its calls together.
+
+        ``graph`` would run on ONNX Runtime, whose kernels are not this target's to name: there are none for it.
+        """
+        if graph is not None or self.unrunnable():
+            return ()
+        known = {kernel.name: kernel for kernel in self.compiled}
+        times = self._loaded.timed(feeds, seconds=seconds)
+        return tuple(
+            Kernel(name, (), known[name].integer if name in known else None, time.us if seconds else None)
+            for name, time in times.items()
+        )
 
     @cached_property
     def _library(self) -> bytes:
@@ -106,6 +178,10 @@ class Loaded:
         result = self.bound(feeds)()
         outputs = [result] if len(self._manifest.outputs) == 1 else list(result)
         return {port.name: _plain(value) for port, value in zip(self._manifest.outputs, outputs, strict=True)}
+
+    def timed(self, feeds: Feeds, *, seconds: float = 0.25) -> dict[str, KernelTime]:
+        """Return the time of each kernel in one run, by name."""
+        return kernel_times(self._machine, self.bound(feeds), seconds=seconds)
 
     def bound(self, feeds: Feeds) -> Any:
         """Return a callable that runs on ``feeds``, which are brought to the device once, and gives TVM's results."""

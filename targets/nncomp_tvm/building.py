@@ -11,8 +11,9 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
-from nncomp_tvm.artifact import TvmArtifact, last_line
-from nncomp_tvm.gating import checked
+from nncomp_tvm.artifact import CompiledKernel, TvmArtifact, last_line
+from nncomp_tvm.gating import UnseenWarning, checked
+from nncomp_tvm.gpu import build_gpu, compiler_missing, detected_arch, gpu_at_hand
 from nncomp_tvm.kernels import CpuTarget, build_cpu
 from nncomp_tvm.library import VERSION, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
@@ -40,8 +41,44 @@ def build_for_cpu(graph: Graph, ctx: Context, *, cpu: str, sizes: Sizes, command
         with compiler_errors():
             built = build_cpu(lowered.module, chosen, threads=ctx.threads)
         manifest = Manifest(lowered.inputs, lowered.outputs, "cpu", target, VERSION, lowered.pinned)
-        return TvmArtifact(built.executable, manifest, ctx.threads)
+        kernels = tuple(CompiledKernel(one.name, one.ops, integer=one.integer, macs=one.macs) for one in built.kernels)
+        return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels)
 
+    return _gated(graph, ctx, sizes, compiled, command)
+
+
+def build_for_cuda(graph: Graph, ctx: Context, *, arch: str, half: bool, sizes: Sizes, command: str) -> TvmArtifact:
+    """Return ``graph`` as code for an NVIDIA GPU.
+
+    Args:
+        graph: A model's own graph; it stays as it is.
+        ctx: As for :func:`build_for_cpu`.
+        arch: Such as ``sm_80``; that of the first GPU if empty, ``sm_80`` where there is none.
+        half: Multiply and accumulate in 16 bits.
+        sizes: What is fixed; all else stays symbolic.
+        command: Target as the command line writes it.
+
+    Raises:
+        UnsupportedError: an op does not lower (NNC-T002), or NVRTC is not installed (NNC-T001).
+        GateError: the result is wrong (NNC-G005).
+    """
+    if compiler_missing():
+        raise UnsupportedError(f"target 'tvm-cuda' needs NVRTC: {compiler_missing()}", code="NNC-T001")
+    chosen = arch or detected_arch()
+    target = {"kind": "cuda", "arch": chosen, "half": half}
+
+    def compiled(lowered: Lowered) -> TvmArtifact:
+        with compiler_errors():
+            built = build_gpu(lowered.module, chosen, half=half)
+        manifest = Manifest(lowered.inputs, lowered.outputs, "cuda", target, VERSION, lowered.pinned)
+        files = {"ptx": built.ptx, "cubin": built.cubin}
+        kernels = tuple(CompiledKernel(name, (), integer=False) for name in built.kernels)
+        return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, files=files)
+
+    if not gpu_at_hand():
+        artifact = compiled(lower(graph, ctx.ops, sizes))
+        ctx.warn(UnseenWarning("the gate could not look: there is no GPU", code="NNC-W063"))
+        return artifact
     return _gated(graph, ctx, sizes, compiled, command)
 
 

@@ -20,12 +20,16 @@ import tvm
 from tvm import relax, s_tir, te, tirx, topi
 from tvm.ir import GenericConst as Constant
 from tvm.relax.frontend.onnx import onnx_frontend
+from tvm.s_tir import dlight
+from tvm.support import nvcc
 
 __all__ = [
     "VERSION",
     "Constant",
     "Expr",
     "constant",
+    "dlight",
+    "nvcc",
     "onnx_frontend",
     "quiet",
     "relax",

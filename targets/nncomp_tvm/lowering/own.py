@@ -209,6 +209,18 @@ def dynamic_quantize(call: Call) -> Sequence[Expr] | None:
     return [codes, scale, point]
 
 
+def chain(call: Call) -> Sequence[Expr] | None:
+    """Sum, Max, Min and Mean of several tensors, one after the other; TVM's converter stacks them first."""
+    function = {"Max": relax.op.maximum, "Min": relax.op.minimum}.get(call.op.kind, relax.op.add)
+    result = call.inputs[0]
+    for other in call.inputs[1:]:
+        result = call.builder.emit(function(result, other))
+    if call.op.kind == "Mean":
+        count = constant(np.asarray(len(call.inputs), call.dtype(0)))
+        result = call.builder.emit(relax.op.divide(result, count))
+    return [result]
+
+
 OWN: Final[Mapping[str, Emission]] = MappingProxyType(
     {
         "BitCast": bit_cast,
@@ -220,10 +232,14 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "EyeLike": eye_like,
         "Gather": gather,
         "MatMulInteger": matmul_integer,
+        "Max": chain,
+        "Mean": chain,
+        "Min": chain,
         "OneHot": one_hot,
         "Pow": power,
         "Resize": resize,
         "Slice": slice_,
+        "Sum": chain,
     }
 )
 """By kind, of ONNX's own domain."""

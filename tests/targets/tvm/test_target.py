@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nncomp
-from nncomp.errors import UnsupportedError
+from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.runtime import random_feeds, run
 from nncomp.testing import graph
@@ -59,3 +59,30 @@ def test_without_tvm_the_target_says_how_to_install_it(monkeypatch):
     assert refusal.value.message == "target 'tvm' needs apache-tvm: pip install 'nncomp[tvm]'"
     assert refusal.value.exit_status == 4
     assert importlib.util.find_spec("tvm")
+
+
+def test_the_report_tells_where_the_time_goes():
+    model = graph(SMALL, opset=18)
+    artifact = TvmCpuTarget().build(model, nncomp.Context())
+    feeds = random_feeds(model, seed=1)
+    found = artifact.measure(feeds, model, seconds=0)
+    assert found.pairs >= 15
+    report = artifact.report()
+    assert report["library_bytes"] > report["code_bytes"] > 0
+    (conv,) = [kernel for kernel in report["kernels"] if "conv2d" in kernel["name"]]
+    assert (conv["calls"], conv["integer"], conv["macs"]) == (1, False, 768)
+    assert conv["us"] > 0
+    assert [kernel.kind for kernel in artifact.kernels(feeds)] != []
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(RecipeError) as refusal:
+        TvmCpuTarget.from_options({"speed": 1})
+    assert refusal.value.message == "target 'tvm-cpu': speed: there is no such option"
+    assert refusal.value.hint == "options: cpu, dynamic"
+
+
+def test_another_cpu_can_be_named():
+    artifact = TvmCpuTarget.from_options({"cpu": "x86-64-v3"}).build(graph(SMALL, opset=18), nncomp.Context())
+    assert artifact.manifest.target == {"kind": "llvm", "mcpu": "x86-64-v3"}
+    assert TvmCpuTarget.from_options({"cpu": "x86-64-v3"}).spec == 'tvm-cpu{cpu="x86-64-v3"}'

@@ -1,0 +1,139 @@
+"""From a Relax module to code for an NVIDIA GPU: dlight's schedules, CUDA source, and from it PTX and a cubin.
+
+No GPU is needed for it. TVM's library takes the source along, and compiles it when it is loaded; the cubin is made
+here, so that who loads the library needs no compiler (the loader of the docs hands the cubin over).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nncomp.errors import UnsupportedError
+from nncomp_tvm.library import dlight, nvcc, relax, tvm
+
+DEFAULT_ARCH: Final = "sm_80"
+"""What is compiled for where nobody says it and no GPU is at hand."""
+
+_LIMITS: Final[Mapping[str, int]] = {
+    "max_threads_per_block": 1024,
+    "max_shared_memory_per_block": 49152,
+    "thread_warp_size": 32,
+}
+
+
+@dataclass(frozen=True)
+class GpuBuild:
+    """What was compiled.
+
+    Attributes:
+        executable: TVM's.
+        source: CUDA C++.
+        ptx: Assembly for any GPU of at least this architecture.
+        cubin: Machine code for the architecture.
+        kernels: Names of the functions that are launched, without TVM's ending ``_kernel``.
+    """
+
+    executable: Any
+    source: str
+    ptx: bytes
+    cubin: bytes
+    kernels: tuple[str, ...]
+
+
+def gpu_at_hand() -> bool:
+    """Whether TVM sees a GPU on this machine."""
+    return bool(tvm.cuda(0).exist)
+
+
+def detected_arch() -> str:
+    """Return the architecture of the first GPU, the default where there is none."""
+    if not gpu_at_hand():
+        return DEFAULT_ARCH
+    return f"sm_{str(tvm.cuda(0).compute_version).replace('.', '')}"
+
+
+def build_gpu(module: Any, arch: str, *, half: bool) -> GpuBuild:
+    """Compile ``main`` of a Relax module for a GPU.
+
+    Args:
+        module: ``main`` in NCHW, parameters bound as constants.
+        arch: Such as ``sm_80``.
+        half: Multiply and accumulate in 16 bits; inputs and outputs keep their types.
+
+    Raises:
+        UnsupportedError: there is no CUDA compiler (NNC-T001).
+    """
+    target = tvm.target.Target({"kind": "cuda", "arch": arch, **_LIMITS}, host={"kind": "llvm"})
+    passes = [
+        *([relax.transform.ToMixedPrecision(out_dtype="float32")] if half else []),
+        relax.transform.LegalizeOps(),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        relax.transform.DeadCodeElimination(),
+        dlight.ApplyDefaultSchedule(
+            dlight.gpu.Matmul(),
+            dlight.gpu.GEMV(),
+            dlight.gpu.Reduction(),
+            dlight.gpu.GeneralReduction(),
+            dlight.gpu.Fallback(),
+        ),
+    ]
+    with target:
+        module = tvm.transform.Sequential(passes)(module)
+        executable = tvm.compile(
+            module, target=target, relax_pipeline=relax.pipeline.default_build_pipeline(), tir_pipeline="s_tir"
+        )
+    source = "\n".join(one.inspect_source() for one in _modules(executable.mod) if one.kind == "cuda")
+    with _compiler() as flags:
+        ptx, cubin = (
+            bytes(nvcc.compile_cuda(source, target_format=kind, arch=arch, options=flags, compiler="nvrtc"))
+            for kind in ("ptx", "cubin")
+        )
+    kernels = tuple(sorted(re.findall(r"\.entry (\w+)_kernel\b", ptx.decode())))
+    return GpuBuild(executable, source, ptx, cubin, kernels)
+
+
+def compiler_missing() -> str:
+    """Return the pip command that installs NVRTC and its headers, "" where they are."""
+    return "" if _toolkit() is not None and importlib.util.find_spec("cuda") else "pip install 'nncomp[tvm-cuda]'"
+
+
+def _toolkit() -> Path | None:
+    """Return the folder of NVIDIA's packages that holds CUDA's headers."""
+    found = importlib.util.find_spec("nvidia")
+    places = [Path(place) for place in (found.submodule_search_locations or ())] if found is not None else []
+    return next(
+        (child for place in places for child in sorted(place.glob("cu*")) if (child / "include").is_dir()), None
+    )
+
+
+@contextmanager
+def _compiler() -> Iterator[list[str]]:
+    """Let TVM find NVRTC's headers where pip puts them; give the flags that it does not know of."""
+    toolkit = _toolkit()
+    if toolkit is None or compiler_missing():
+        raise UnsupportedError(f"target 'tvm-cuda' needs NVRTC: {compiler_missing()}", code="NNC-T001")
+    before = os.environ.get("CUDA_PATH")
+    os.environ["CUDA_PATH"] = str(toolkit)
+    try:
+        yield [f"-I{toolkit / 'include' / 'cccl'}"]
+    finally:
+        if before is None:
+            del os.environ["CUDA_PATH"]
+        else:
+            os.environ["CUDA_PATH"] = before
+
+
+def _modules(module: Any) -> Iterator[Any]:
+    yield module
+    for inner in module.imports:
+        yield from _modules(inner)

@@ -1,0 +1,70 @@
+"""Where the time of a run goes: each kernel that TVM's virtual machine calls, timed between two calls of its hook."""
+
+from __future__ import annotations
+
+import statistics
+import struct
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+_MOST_RUNS: Final = 15
+_BUILTIN: Final = ("vm.", "vm_", "main", "runtime.", "__")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTime:
+    """Calls in one run, and microseconds of them together: the median over runs."""
+
+    calls: int
+    us: float
+
+
+def kernel_times(machine: Any, run: Callable[[], object], *, seconds: float) -> dict[str, KernelTime]:
+    """Return the time of each kernel in one run, by name.
+
+    Args:
+        machine: TVM's virtual machine.
+        run: Runs it once.
+        seconds: Wall time to spend, at the most, after a first run.
+    """
+    spans: list[dict[str, list[float]]] = []
+    started = [0.0]
+
+    def instrument(func: Any, name: str, before: bool, code: int, *arguments: Any) -> int:
+        del func, code, arguments
+        now = time.perf_counter()
+        if before:
+            started[0] = time.perf_counter()
+        elif not str(name).startswith(_BUILTIN):
+            spans[-1][str(name)].append(now - started[0])
+        return 0
+
+    machine.set_instrument(instrument)
+    try:
+        end = time.monotonic() + seconds
+        while len(spans) < _MOST_RUNS and (not spans or time.monotonic() < end):
+            spans.append(defaultdict(list))
+            run()
+    finally:
+        machine.set_instrument(lambda *arguments: 0)
+    names = spans[-1]
+    return {
+        name: KernelTime(len(names[name]), 1e6 * statistics.median(sum(one[name]) for one in spans)) for name in names
+    }
+
+
+def code_bytes(library: bytes) -> int:
+    """Return the size of the machine code (section ``.text``) of a 64-bit ELF library, 0 for another format."""
+    if library[:5] != b"\x7fELF\x02":
+        return 0
+    (offset,) = struct.unpack_from("<Q", library, 0x28)
+    size, count, names = struct.unpack_from("<HHH", library, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", library, offset + number * size) for number in range(count)]
+    strings = sections[names][4]
+    for name, _, _, _, _, length in sections:
+        if library[strings + name : strings + name + 6] == b".text\0":
+            return int(length)
+    return 0
