@@ -125,6 +125,18 @@ def test_arguments_of_a_request_are_taken_and_others_are_not(model):
         nncomp.compile(model, dry_run=True)
 
 
+def test_what_is_no_model_is_refused():
+    with pytest.raises(UsageError) as caught:
+        nncomp.compile(3)
+    assert caught.value.message == "model: expected a file, bytes, an onnx.ModelProto or a graph, got int"
+
+
+def test_data_may_be_arrays(model):
+    samples = np.random.default_rng(1).normal(size=(8, 16)).astype(np.float32)
+    found = [nncomp.compile(model, data=data, passes=["quantize"], measure=False) for data in (samples, {"x": samples})]
+    assert found[0].report.accuracy.sqnr_db == found[1].report.accuracy.sqnr_db > 20
+
+
 def test_the_model_itself_is_never_written_over(model):
     folder = model.parent / "model"
     folder.mkdir()

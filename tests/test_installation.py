@@ -9,7 +9,7 @@ from nncomp.installation import CacheState, Part, cache_state, installed, parts,
 
 CONFIG = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
 INTEL = """processor\t: 0
-model name\t: Example(R) CPU
+model name\t: Example(R) CPU with fma
 flags\t\t: fpu avx avx2 avx512f avx512_vnni
 
 processor\t: 1
@@ -63,7 +63,7 @@ def test_the_processor_is_read_from_linux(tmp_path):
     (tmp_path / "cpuinfo").write_text(INTEL)
     found = processor(tmp_path / "cpuinfo")
     assert (found.name, found.features, found.int8) == (
-        "Example(R) CPU",
+        "Example(R) CPU with fma",
         ("avx", "avx2", "avx512f", "avx512_vnni"),
         True,
     )

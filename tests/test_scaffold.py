@@ -50,8 +50,8 @@ def ran(env, *command, cwd=None):
 @pytest.mark.parametrize(
     ("arguments", "brings"),
     [
-        (("acme",), {"pass": ["acme-cancel-negations"]}),
-        (("acme-npu", "--target"), {"target": ["acme-npu"], "recipe": ["acme-npu"]}),
+        (("tidy",), {"pass": ["tidy-cancel-negations"]}),
+        (("tidy-npu", "--target"), {"target": ["tidy-npu"], "recipe": ["tidy-npu"]}),
     ],
 )
 def test_a_new_plugin_installs_is_found_and_passes_its_tests(arguments, brings, folder):
@@ -68,7 +68,7 @@ def test_a_new_plugin_installs_is_found_and_passes_its_tests(arguments, brings, 
     assert "failed" not in passed
     if "target" in brings:
         save(graph(PRODUCT), folder / "model.onnx")
-        text = ran(env, "nncomp", "compile", "model.onnx", "-o", "out", "-t", "acme-npu{macs_per_us=10}", "--json")
+        text = ran(env, "nncomp", "compile", "model.onnx", "-o", "out", "-t", "tidy-npu{macs_per_us=10}", "--json")
         report = json.loads(text)
         assert report["target_report"] == {"rates": {"macs_per_us": 10.0, "bytes_per_us": 8000.0}}
         assert report["measured"]["latency"]["latency_us"] == pytest.approx(204.8, rel=0.01)
@@ -100,7 +100,7 @@ def test_what_is_written_is_well_formed(kind, folder):
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize("name", ["", "Acme", "acme_x", "1st", "a--b", "-a", "a-", "ac me", "../acme", "a" * 41, "ä"])
+@pytest.mark.parametrize("name", ["", "Tidy", "tidy_x", "1st", "a--b", "-a", "a-", "ti dy", "../tidy", "a" * 41, "ä"])
 def test_a_name_that_is_no_name_is_refused(name, folder):
     with pytest.raises(UsageError) as caught:
         new_plugin(name, Kind.PASS)
@@ -115,15 +115,15 @@ def test_names_that_are_taken_are_refused(folder, capsys):
     assert capsys.readouterr().err == (
         "nncomp: error NNC-R021: a module 'nncomp_ort' is installed already\n  hint: choose another name\n"
     )
-    assert main(["new-plugin", "nncomp-acme"]) == 2
+    assert main(["new-plugin", "nncomp-tidy"]) == 2
     assert capsys.readouterr().err == (
-        "nncomp: error NNC-R021: the name 'nncomp-acme' begins with 'nncomp'\n  hint: 'acme' becomes nncomp-acme\n"
+        "nncomp: error NNC-R021: the name 'nncomp-tidy' begins with 'nncomp'\n  hint: 'tidy' becomes nncomp-tidy\n"
     )
     assert list(folder.iterdir()) == []
 
 
 def test_pass_and_target_at_once_are_refused(folder, capsys):
-    assert main(["new-plugin", "acme", "--pass", "--target"]) == 2
+    assert main(["new-plugin", "tidy", "--pass", "--target"]) == 2
     assert capsys.readouterr().err == (
         "nncomp: error NNC-R021: give --pass or --target, not both\n"
         "  hint: one plugin may bring both: add the other by hand\n"
@@ -133,11 +133,11 @@ def test_pass_and_target_at_once_are_refused(folder, capsys):
 
 def test_a_folder_that_exists_is_left_alone(folder, capsys):
     (folder / "mine").mkdir()
-    assert main(["new-plugin", "acme", "-o", "mine"]) == 2
+    assert main(["new-plugin", "tidy", "-o", "mine"]) == 2
     assert capsys.readouterr().err == "nncomp: error NNC-R020: output 'mine' exists\n  hint: choose another folder\n"
     assert list((folder / "mine").iterdir()) == []
     (folder / "dangling").symlink_to("nowhere")
-    assert main(["new-plugin", "acme", "-o", "dangling"]) == 2
+    assert main(["new-plugin", "tidy", "-o", "dangling"]) == 2
 
 
 def test_what_the_disk_refuses_leaves_nothing(folder, monkeypatch, capsys):
@@ -145,15 +145,15 @@ def test_what_the_disk_refuses_leaves_nothing(folder, monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "rename", refuse)
-    assert main(["new-plugin", "acme"]) == 6
-    assert capsys.readouterr().err == "nncomp: error NNC-E001: cannot write to 'nncomp-acme': No space left on device\n"
+    assert main(["new-plugin", "tidy"]) == 6
+    assert capsys.readouterr().err == "nncomp: error NNC-E001: cannot write to 'nncomp-tidy': No space left on device\n"
     assert list(folder.iterdir()) == []
 
 
 def test_json_names_the_files(folder, capsys):
-    assert main(["new-plugin", "acme", "-o", "deep/er", "--json"]) == 0
+    assert main(["new-plugin", "tidy", "-o", "deep/er", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["name"], found["kind"], found["folder"]) == ("acme", "pass", "deep/er")
+    assert (found["name"], found["kind"], found["folder"]) == ("tidy", "pass", "deep/er")
     assert sorted(found["files"]) == sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
     )

@@ -171,6 +171,8 @@ def _opened(model: Model) -> tuple[Path | Graph, tuple[Path, ...]]:
         return graph_from_proto(model), ()
     if isinstance(model, bytes):
         return from_bytes(model), ()
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"model: expected a file, bytes, an onnx.ModelProto or a graph, got {type(model).__name__}")
     path = Path(model)
     return path, tuple(model_files(path)) if path.is_file() else ()
 

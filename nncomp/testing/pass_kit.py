@@ -125,9 +125,9 @@ def _hold(step: Pass, label: str, graph: Graph, context: MakeContext, report: Pa
 
 def _hold_on_generated(step: Pass, context: MakeContext, report: PassReport, *, settles: bool, examples: int) -> None:
     __tracebackhide__ = True  # in pytest: the message says it all
-    from hypothesis import HealthCheck, Phase, assume, given, settings
+    from nncomp.testing.generate import graphs  # isort: skip  it says what to install
 
-    from nncomp.testing.generate import graphs
+    from hypothesis import HealthCheck, Phase, assume, given, settings
 
     @settings(
         max_examples=examples,

@@ -45,7 +45,8 @@ ELSEWHERE = {
     "python tests/bench/compare_int8.py model.onnx calibration.npz evaluation.npz": "takes minutes",
     "python tests/bench/large_model.py FOLDER --gigabytes 2.5": "takes minutes and 3 GiB of disk",
     "python tests/bench/prune_architectures.py model.onnx": "a table for people; tests/axes tests the same",
-    "pytest nncomp-acme/tests": "tests/test_scaffold.py runs the tests of new plugins",
+    "pytest nncomp-tidy/tests": "tests/test_scaffold.py runs the tests of new plugins",
+    "pytest nncomp-roofline/tests": "the same",
     "pip install ./tests/thirdparty/nncomp-acme": ".ci/run installs it and runs tests/test_thirdparty.py",
 }
 """Commands that are not run here, and why."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from pydantic import field_validator
+from pydantic import ConfigDict, field_validator
 
 from nncomp.data import RandomSource
 from nncomp.errors import DataError, NncompError
@@ -141,6 +142,15 @@ def test_a_validator_that_dies_is_caught() -> None:
             return {"a": "a", "b": "b"}[kind]
 
     assert caught(Bad(), "refusals") == "kind='no such thing' raises KeyError: 'no such thing'"
+
+
+def test_options_that_nobody_knows_must_not_be_taken() -> None:
+    class Bad(Once):
+        """Bad."""
+
+        model_config = ConfigDict(frozen=True, extra="ignore")
+
+    assert caught(Bad(), "refusals") == "no_such_option=1 is taken without a word"
 
 
 def test_an_option_that_takes_anything_is_caught() -> None:
@@ -322,6 +332,14 @@ def test_a_generated_graph_finds_what_no_specimen_has() -> None:
 
     with pytest.raises(AssertionError, match="breaks the law of 'effect' on a generated graph"):
         check_pass(Bad(), examples=30, hash_seeds=())
+
+
+def test_without_hypothesis_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "nncomp.testing.generate", raising=False)
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ImportError) as found:
+        check_pass(Once(), fires_on=[graph(NET)], hash_seeds=())
+    assert str(found.value) == "nncomp.testing.generate needs hypothesis: pip install hypothesis"
 
 
 def test_a_context_is_calibrated_where_inputs_can_be_made_up() -> None:
