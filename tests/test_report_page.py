@@ -19,7 +19,7 @@ from nncomp.testing import graph
 
 EVIL = '<script>alert("x")</script>\u202e\'"&\x07\ud800'
 
-VOID = {"meta", "link", "input", "br", "hr", "img"}
+VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
 
 
 class Checked(html.parser.HTMLParser):
@@ -168,6 +168,11 @@ def test_blocks_are_cut_where_one_value_goes_on():
     assert blocks([[], [0], [1], [2], [1, 3], [4], [5]]) == [[0, 1], [2, 3, 4], [5, 6]]
     assert blocks([]) == []
     assert blocks([[], []]) == [[0, 1]]
+
+
+def test_what_all_read_from_far_away_holds_no_block_together():
+    mask = [[], *([number, 0] for number in range(119))]  # a chain, each of whose layers reads the first one
+    assert [len(block) for block in blocks(mask)] == [1, 40, *[12] * 6, 7]
 
 
 def test_long_chains_are_cut_too():

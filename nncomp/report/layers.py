@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from nncomp.ir import Graph, Op, Tensor, TensorType, Value
+from nncomp.ir import DataType, Graph, Op, Tensor, TensorType, Value
 from nncomp.ops import OpTable, Role
 from nncomp.report.facts import kind_name
 from nncomp.report.spread import Spread, sampled
@@ -21,6 +21,12 @@ from nncomp.targets import Kernel
 _QUANTIZERS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _QUIET: Final = frozenset({*_QUANTIZERS, "Constant", "Cast", "Identity"})
 """Kinds that name a layer only when it holds nothing else."""
+
+
+_CODES: Final = frozenset(
+    {DataType.UINT4, DataType.INT4, DataType.UINT8, DataType.INT8, DataType.UINT16, DataType.INT16}
+)
+"""Types of what stands for numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +322,9 @@ def _activation_bits(graph: Graph, ops: OpTable, op: Op) -> int | None:
     for slot in ops.quant(op, graph.opsets).activation_slots(op, graph):
         value = op.input(slot)
         producer = None if value is None else value.producer
-        source = producer.input(0) if producer is not None and producer.is_a("DequantizeLinear") else None
-        type_ = None if source is None else source.type
-        return type_.dtype.bits if isinstance(type_, TensorType) else None
+        stored = producer.input(0) if producer is not None and producer.is_a("DequantizeLinear") else value
+        type_ = None if stored is None else stored.type
+        return type_.dtype.bits if isinstance(type_, TensorType) and type_.dtype in _CODES else None
     return None
 
 

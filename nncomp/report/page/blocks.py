@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _LONGEST_CHAIN: Final = 12
+_FAR: Final = 40
+"""Layers between two that do not belong to one block for the only reason that one reads the other."""
 
 _NODE: Final = (168, 34)
 """Size of a box; the style says it, too, for a page of thousands need not repeat it."""
@@ -46,8 +48,9 @@ class Drawing:
 def blocks(inputs: Sequence[Sequence[int]]) -> list[list[int]]:
     """Cut layers into blocks; linear in layers and edges.
 
-    Behind a layer there is a cut when nothing but its own output is read further on. Between two cuts that follow each
-    other lies one layer of a chain; chains are put together.
+    Behind a layer there is a cut when nothing but its own output is read further on; what is read from far away, such
+    as a mask that each layer of a transformer reads, holds nothing together. Between two cuts that follow each other
+    lies one layer of a chain; chains are put together.
 
     Args:
         inputs: Positions that each layer reads, each smaller than its own.
@@ -55,7 +58,8 @@ def blocks(inputs: Sequence[Sequence[int]]) -> list[list[int]]:
     last_read = list(range(len(inputs)))
     for reader, read in enumerate(inputs):
         for source in read:
-            last_read[source] = max(last_read[source], reader)
+            if reader - source <= _FAR:
+                last_read[source] = max(last_read[source], reader)
     pieces: list[list[int]] = []
     piece: list[int] = []
     furthest = 0

@@ -9,6 +9,7 @@ from typing import Any, Final
 from nncomp.report.page.rendering import duration_text, percent_text
 from nncomp.wording import bytes_text, count_text
 
+_LONGEST_REMARK: Final = 72
 _QUANTIZERS: Final = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -46,7 +47,7 @@ def figures(report: Mapping[str, Any]) -> list[Figure]:
             remark += f", 80 % of pairs {spread[0]:.2f} to {spread[1]:.2f}"
         found.append(Figure(f"{latency['ratio']:.2f}×", "as fast", remark))
     else:
-        found.append(Figure("–", "as fast", f"not measured: {report['measured']['latency_skipped']}"))
+        found.append(Figure("–", "as fast", _short(f"not measured: {report['measured']['latency_skipped']}")))
     found.append(_closeness(accuracy))
     coverage = report["target_report"].get("int8_coverage")
     if isinstance(coverage, int | float) and report["target_report"].get("integer_kernels"):
@@ -98,7 +99,7 @@ def before_after(report: Mapping[str, Any]) -> list[Fact]:
 def _closeness(accuracy: Mapping[str, Any]) -> Figure:
     """Return how near the outputs are to the original's."""
     if "skipped" in accuracy:
-        return Figure("–", "SQNR", f"not compared: {accuracy['skipped']}")
+        return Figure("–", "SQNR", _short(f"not compared: {accuracy['skipped']}"))
     samples = f"{accuracy['runs']} runs of {accuracy['source']}"
     if accuracy["drop"] is not None:
         return Figure(_points(accuracy["drop"]), "points of accuracy", f"{accuracy['labelled']} labelled samples")
@@ -107,6 +108,11 @@ def _closeness(accuracy: Mapping[str, Any]) -> Figure:
     if accuracy["sqnr_db"] is None:
         return Figure("–", "SQNR", f"outputs cannot be compared; {samples}")
     return Figure(f"{accuracy['sqnr_db']:.1f} dB", "SQNR", samples)
+
+
+def _short(text: str) -> str:
+    """Return the beginning of a remark; all of it stands further down."""
+    return text if len(text) <= _LONGEST_REMARK else text[: _LONGEST_REMARK - 1].rstrip() + "…"
 
 
 def _points(drop: float) -> str:

@@ -60,7 +60,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalized,
     )
-    environment.filters.update(bytes=bytes_text, count=count_text, percent=percent_text, duration=duration_text)
+    environment.filters.update(
+        breakable=_breakable, bytes=bytes_text, count=count_text, percent=percent_text, duration=duration_text
+    )
     return environment
 
 
@@ -68,6 +70,13 @@ def _finalized(value: Any) -> Any:
     if value is None:
         return ""
     return visible(value) if type(value) is str else value
+
+
+def _breakable(name: str) -> Any:
+    """Return a name that may go on in another line behind each slash."""
+    from markupsafe import Markup, escape
+
+    return Markup("/<wbr>").join(escape(part) for part in visible(name).split("/"))
 
 
 def percent_text(share: float | None, digits: int = 1) -> str:
