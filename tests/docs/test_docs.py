@@ -154,7 +154,7 @@ def run_command(command, monkeypatch):
     if words[:2] == ["pip", "install"]:
         site = Path.cwd() / "site"
         monkeypatch.syspath_prepend(str(site))
-        return install(Path(words[2]), site)
+        return install(Path(words[2].partition("[")[0]), site)
     with monkeypatch.context() as patch:
         while "=" in words[0]:
             name, _, value = words.pop(0).partition("=")

@@ -266,6 +266,20 @@ def test_other_bytes_a_second_time_are_caught() -> None:
     assert caught(Bad(), "determinism").startswith("a second run on the same graph gives other bytes\n")
 
 
+def test_a_refusal_the_second_time_is_caught() -> None:
+    calls: list[int] = []
+
+    class Bad(Once):
+        """Bad."""
+
+        def run(self, graph: Graph, ctx: Context) -> None:
+            calls.append(1)
+            if len(calls) > 1:
+                raise DataError("no more", code="NNC-D006")
+
+    assert caught(Bad(), "determinism").startswith("a second run on the same graph gives other bytes\n")
+
+
 def test_other_bytes_on_two_threads_are_caught() -> None:
     class Bad(Once):
         """Bad."""
