@@ -50,6 +50,7 @@ class TvmArtifact(Artifact):
         threads: for :meth:`measure`.
         compiled: what is known of the functions inside; others are TVM's own.
         files: further files, by what their names end in.
+        foreign: why this machine cannot run it, "" when it can.
     """
 
     executable: Any
@@ -57,6 +58,7 @@ class TvmArtifact(Artifact):
     threads: int = 1
     compiled: tuple[CompiledKernel, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    foreign: str = ""
     _times: dict[str, KernelTime] = field(default_factory=dict, init=False, repr=False)
 
     def save(self, folder: Path, *, name: str = "model") -> tuple[Path, ...]:
@@ -76,13 +78,16 @@ class TvmArtifact(Artifact):
         return library, manifest, *others
 
     def unrunnable(self) -> str:
-        """Return "there is no GPU" where one is needed, else ""."""
-        from nncomp_tvm.library import tvm
-
-        return "" if tvm.device(self.manifest.device, 0).exist else "there is no GPU"
+        """Return why this machine cannot run it, such as for want of a GPU; "" when it can."""
+        return self.foreign
 
     def run(self, feeds: Feeds) -> dict[str, Any]:
-        """Run once; outputs by name."""
+        """Run once; outputs by name.
+
+        Raises:
+            UnsupportedError: this machine cannot run it (NNC-T002).
+            RuntimeFailure: inputs do not fit, or a kernel failed.
+        """
         return self._loaded.run(feeds)
 
     def measure(self, feeds: Feeds, baseline: Graph, *, seconds: float = 2.0) -> Measurement:
@@ -150,6 +155,8 @@ class TvmArtifact(Artifact):
 
     @cached_property
     def _loaded(self) -> Loaded:
+        if self.foreign:
+            raise UnsupportedError(f"the library cannot be run here: {self.foreign}")
         return Loaded(self.executable, self.manifest)
 
 

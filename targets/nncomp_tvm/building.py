@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from nncomp.errors import UnsupportedError
+from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
@@ -15,7 +15,7 @@ from nncomp_tvm.artifact import CompiledKernel, TvmArtifact, last_line
 from nncomp_tvm.gating import UnseenWarning, checked
 from nncomp_tvm.gpu import build_gpu, compiler_missing, detected_arch, gpu_at_hand
 from nncomp_tvm.kernels import CpuTarget, build_cpu
-from nncomp_tvm.library import VERSION, quiet
+from nncomp_tvm.library import VERSION, is_cpu, lacking_features, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
 from nncomp_tvm.manifest import Manifest
 
@@ -31,18 +31,25 @@ def build_for_cpu(graph: Graph, ctx: Context, *, cpu: str, sizes: Sizes, command
         command: Target as the command line writes it.
 
     Raises:
+        RecipeError: there is no such CPU (NNC-R010).
         UnsupportedError: an op does not lower (NNC-T002).
         GateError: the result is wrong (NNC-G005).
     """
+    if cpu and not is_cpu(cpu):
+        raise RecipeError(
+            f"cpu: LLVM knows no CPU {cpu!r} of this machine's kind", hint="such as 'x86-64-v3' or 'haswell'"
+        )
     chosen = CpuTarget.named(cpu) if cpu else CpuTarget.host()
     target = {"kind": "llvm", "mcpu": chosen.mcpu}
+    lacking = lacking_features(chosen.mcpu)
+    foreign = f"this CPU lacks {', '.join(lacking)}, which code for {chosen.mcpu} may use" if lacking else ""
 
     def compiled(lowered: Lowered) -> TvmArtifact:
         with compiler_errors():
             built = build_cpu(lowered.module, chosen, threads=ctx.threads)
         manifest = Manifest(lowered.inputs, lowered.outputs, "cpu", target, VERSION, lowered.pinned)
         kernels = tuple(CompiledKernel(one.name, one.ops, integer=one.integer, macs=one.macs) for one in built.kernels)
-        return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels)
+        return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, foreign=foreign)
 
     return _gated(graph, ctx, sizes, compiled, command)
 
@@ -73,19 +80,20 @@ def build_for_cuda(graph: Graph, ctx: Context, *, arch: str, half: bool, sizes: 
         manifest = Manifest(lowered.inputs, lowered.outputs, "cuda", target, VERSION, lowered.pinned)
         files = {"ptx": built.ptx, "cubin": built.cubin}
         kernels = tuple(CompiledKernel(name, (), integer=False) for name in built.kernels)
-        return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, files=files)
+        foreign = "" if gpu_at_hand() else "there is no GPU"
+        return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, files=files, foreign=foreign)
 
-    if not gpu_at_hand():
-        artifact = compiled(lower(graph, ctx.ops, sizes))
-        ctx.warn(UnseenWarning("the gate could not look: there is no GPU", code="NNC-W063"))
-        return artifact
     return _gated(graph, ctx, sizes, compiled, command)
 
 
 def _gated(
     graph: Graph, ctx: Context, sizes: Sizes, compiled: Callable[[Lowered], TvmArtifact], command: str
 ) -> TvmArtifact:
+    """Return what is built, checked as far as this machine can run it."""
     artifact = compiled(lower(graph, ctx.ops, sizes))
+    if artifact.foreign:
+        ctx.warn(UnseenWarning(f"the gate could not look: {artifact.foreign}", code="NNC-W063"))
+        return artifact
 
     def again(piece: Graph, feeds: Feeds) -> TvmArtifact:
         fixed = Sizes({name: np.shape(array) for name, array in feeds.items()}, dict(feeds))

@@ -29,6 +29,8 @@ __all__ = [
     "Expr",
     "constant",
     "dlight",
+    "is_cpu",
+    "lacking_features",
     "nvcc",
     "onnx_frontend",
     "quiet",
@@ -55,6 +57,23 @@ def constant(array: npt.NDArray[Any]) -> Expr:
 def tensor(array: npt.NDArray[Any], device: Any = None) -> Any:
     """Return a TVM tensor on ``device``, default the CPU."""
     return tvm.runtime.tensor(np.asarray(array, order="C"), device or tvm.cpu())
+
+
+def is_cpu(name: str) -> bool:
+    """Whether LLVM knows a CPU of this machine's kind by that name."""
+    codegen = tvm.target.codegen
+    return bool(codegen.llvm_is_valid_cpu(name, codegen.llvm_get_system_triple()))
+
+
+def lacking_features(cpu: str) -> list[str]:
+    """Return the vector instructions that code for ``cpu`` may use and this machine lacks, sorted."""
+    codegen = tvm.target.codegen
+
+    def vectors(name: str) -> set[str]:
+        found = codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": name}))
+        return {str(one) for one in found if str(one).startswith(("avx", "amx", "fma", "sse", "bmi", "f16c", "sve"))}
+
+    return sorted(vectors(cpu) - vectors(str(codegen.llvm_get_system_cpu())))
 
 
 @contextlib.contextmanager

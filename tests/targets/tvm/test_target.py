@@ -86,3 +86,20 @@ def test_another_cpu_can_be_named():
     artifact = TvmCpuTarget.from_options({"cpu": "x86-64-v3"}).build(graph(SMALL, opset=18), nncomp.Context())
     assert artifact.manifest.target == {"kind": "llvm", "mcpu": "x86-64-v3"}
     assert TvmCpuTarget.from_options({"cpu": "x86-64-v3"}).spec == 'tvm-cpu{cpu="x86-64-v3"}'
+
+
+def test_code_for_a_cpu_that_this_one_is_not_is_built_and_not_run(monkeypatch):
+    monkeypatch.setattr("nncomp_tvm.building.lacking_features", lambda cpu: ["avx9"])
+    ctx = nncomp.Context()
+    artifact = TvmCpuTarget.from_options({"cpu": "haswell"}).build(graph(SMALL, opset=18), ctx)
+    assert artifact.unrunnable() == "this CPU lacks avx9, which code for haswell may use"
+    assert [note.reason for note in ctx.notes] == [f"the gate could not look: {artifact.unrunnable()}"]
+    with pytest.raises(UnsupportedError) as refusal:
+        artifact.run({})
+    assert refusal.value.message == f"the library cannot be run here: {artifact.unrunnable()}"
+
+
+def test_a_cpu_that_llvm_does_not_know_is_named():
+    with pytest.raises(RecipeError) as refusal:
+        TvmCpuTarget.from_options({"cpu": "z80"}).build(graph(SMALL, opset=18), nncomp.Context())
+    assert refusal.value.message == "cpu: LLVM knows no CPU 'z80' of this machine's kind"
