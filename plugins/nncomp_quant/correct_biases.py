@@ -45,7 +45,7 @@ class CorrectBiases(Pass):
 
     name: ClassVar[str] = "correct-biases"
     effect: ClassVar[Effect] = Effect.LOSSY
-    after: ClassVar[tuple[str, ...]] = ("cleanup", "equalize", "smooth", "decompose", "prune-structured", "sparsify")
+    after: ClassVar[tuple[str, ...]] = ("equalize", "smooth", "decompose", "prune-structured", "sparsify")
     because: ClassVar[Mapping[str, str]] = MappingProxyType(
         dict.fromkeys(("equalize", "smooth", "decompose", "prune-structured", "sparsify"), "it changes weights")
     )

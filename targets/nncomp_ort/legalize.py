@@ -6,6 +6,7 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
 from nncomp.opset import convert_opset
 from nncomp.runtime import RuntimeFailure, Session
+from nncomp_ort.attention import fuse_attention
 from nncomp_ort.capabilities import CAPABILITIES
 from nncomp_ort.direct_conv import pad_input_channels
 from nncomp_ort.keep_float import keep_float
@@ -32,6 +33,7 @@ def legalize(graph: Graph) -> None:
         except UnsupportedError as refusal:
             if not _loads(graph):
                 raise refusal
+    fuse_attention(graph)
     keep_float(graph)
     keep_apart(graph)
     pad_input_channels(graph)
