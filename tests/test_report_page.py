@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nncomp.compiler import CompileRequest, compile_model
 from nncomp.plugins import Registry
@@ -19,6 +21,29 @@ from nncomp.testing import graph
 
 EVIL = '<script>alert("x")</script>\u202e\'"&\x07\ud800'
 
+KEYS = st.sampled_from(
+    [
+        "layers",
+        "dimensions",
+        "size",
+        "left",
+        "ranks",
+        "spectrum",
+        "sparsity",
+        "energy_uj",
+        "energy_uj_by_part",
+        "name",
+        "energy_pj",
+        "bound",
+        "utilization",
+        "float_islands",
+        "int8_coverage",
+        "integer_kernels",
+        "hardware",
+        "node",
+    ]
+)
+GATE = {"passed": True, "identical": False, "sqnr_db": None, "skipped": ""}
 VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
 
 
@@ -332,3 +357,25 @@ def test_under_a_budget_of_accuracy_accuracy_is_drawn():
 
 def test_one_trial_is_no_chart():
     assert trial_chart([trial()], drop=False) is None
+
+
+# ------------------------------------------------------------------ what plugins tell
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1, 1) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=3), ANYTHING, max_size=2), st.dictionaries(KEYS, ANYTHING, max_size=5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_plugins_tell_there_is_a_page(report, results, told):
+    made = {**report, "results": results, "target_report": told}
+    Checked(report_page(made))
+    Checked(report_fragment(made))
+
+
+def test_numbers_that_are_not_finite_are_said_so(report):
+    passes = [{**one, "changed": True, "gate": {**GATE, "relative": None}} for one in report["passes"]]
+    assert "relative error not finite" in report_page({**report, "passes": passes})

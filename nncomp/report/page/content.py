@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from nncomp.report.page import told
 from nncomp.report.page.blocks import block_name, blocks, drawing
 from nncomp.report.page.charts import histogram, sparkline, stacked
 from nncomp.report.page.facts import before_after, figures
@@ -54,6 +55,8 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "ranks": _ranks(report["results"]),
         "zeros": _zeros(report["results"]),
         "energy": _energy(report["target_report"]),
+        "kernels_in_float": told.islands(report["target_report"]),
+        "coverage": told.number(report["target_report"], "int8_coverage"),
     }
 
 
@@ -139,62 +142,57 @@ def _outcome(step: Mapping[str, Any]) -> str:
     if gate["identical"]:
         return "bit-identical"
     decibel = "" if gate["sqnr_db"] is None else f"{gate['sqnr_db']:.1f} dB, "
-    return f"{decibel}relative error {gate['relative']:.1e}"
+    relative = gate["relative"]
+    return f"{decibel}relative error {'not finite' if relative is None else format(relative, '.1e')}"
 
 
 def _pruned(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return dimensions that lost elements, those that lost most first."""
-    found = []
-    for result in results.values():
-        told = result.get("dimensions") if isinstance(result, Mapping) else None
-        for name, facts in told.items() if isinstance(told, Mapping) else ():
-            if isinstance(facts, Mapping) and {"size", "left"} <= facts.keys():
-                share = facts["left"] / max(facts["size"], 1)
-                found.append({"name": name, **facts, "share": share, "bar": round(100 * share, 1)})
+    """Return dimensions, those that lost most first."""
+    found = [
+        {"name": name, "size": one.size, "left": one.left, **_share(one.left / max(one.size, 1))}
+        for name, one in told.dimensions(results).items()
+    ]
     return sorted(found, key=lambda one: (one["share"], one["name"]))
+
+
+def _zeros(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return layers that were made sparse."""
+    return [{"name": name, **_share(one.share)} for name, one in told.sparse(results).items()]
+
+
+def _share(share: float) -> dict[str, float]:
+    return {"share": share, "bar": round(100 * min(max(share, 0.0), 1.0), 1)}
 
 
 def _ranks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return layers that were decomposed."""
-    found = []
-    for result in results.values():
-        told = result.get("layers") if isinstance(result, Mapping) else None
-        for name, facts in told.items() if isinstance(told, Mapping) else ():
-            if isinstance(facts, Mapping) and "ranks" in facts:
-                values = facts.get("spectrum") or []
-                line = sparkline(values, max(facts["ranks"], default=0)) if len(values) > 1 else None
-                found.append({"name": name, **facts, "line": line})
-    return found
-
-
-def _zeros(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return layers that were made sparse: the share of their weights that is zero."""
-    found = []
-    for result in results.values():
-        told = result.get("layers") if isinstance(result, Mapping) and "sparsity" in result else None
-        for name, share in told.items() if isinstance(told, Mapping) else ():
-            if isinstance(share, int | float):
-                found.append({"name": name, "share": share, "bar": round(100 * share, 1)})
-    return found
+    return [
+        {
+            "name": name,
+            "facts": one,
+            "line": sparkline(one.spectrum, max(one.ranks, default=0)) if one.spectrum else None,
+        }
+        for name, one in told.decomposed(results).items()
+    ]
 
 
 def _energy(target_report: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the energy of an accelerator, by part and by layer."""
-    parts = target_report.get("energy_uj_by_part")
-    if not isinstance(parts, Mapping) or not parts:
+    parts = told.energies(target_report)
+    if not parts:
         return None
-    layers = [one for one in target_report.get("layers", []) if one.get("energy_pj")]
-    totals = [sum(one["energy_pj"].values()) for one in layers]
-    largest = max(totals, default=0.0) or 1.0
-    ranked = sorted(zip(totals, layers, strict=True), key=lambda one: -one[0])[:_MOST_PRICED]
+    layers = [(sum(one.energy_pj.values()), one) for one in told.priced(target_report) if one.energy_pj]
+    largest = max((total for total, _ in layers), default=0.0) or 1.0
+    ranked = sorted(layers, key=lambda one: -one[0])[:_MOST_PRICED]
+    machine = target_report.get("hardware")
     return {
         "parts": stacked(parts),
-        "total": target_report.get("energy_uj"),
+        "total": sum(parts.values()),
         "relative": target_report.get("energy_is") == "relative",
-        "hardware": target_report.get("hardware", {}).get("name", ""),
+        "hardware": machine.get("name", "") if isinstance(machine, Mapping) else "",
         "layers": [
-            {"name": one["name"], "total": total / 1e6, "bound": one.get("bound", ""),
-             "parts": stacked({part: one["energy_pj"].get(part, 0.0) for part in parts}, largest)}
+            {"name": one.name, "total": total / 1e6, "bound": one.bound,
+             "parts": stacked({part: one.energy_pj.get(part, 0.0) for part in parts}, largest)}
             for total, one in ranked
         ],
         "count": len(layers),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nncomp.report.page import told
 from nncomp.report.page.rendering import duration_text, percent_text
 from nncomp.wording import bytes_text, count_text
 
@@ -49,13 +50,14 @@ def figures(report: Mapping[str, Any]) -> list[Figure]:
     else:
         found.append(Figure("–", "as fast", _short(f"not measured: {report['measured']['latency_skipped']}")))
     found.append(_closeness(accuracy))
-    coverage = report["target_report"].get("int8_coverage")
-    if isinstance(coverage, int | float) and report["target_report"].get("integer_kernels"):
-        islands = len(report["target_report"].get("float_islands") or ())
+    target = report["target_report"]
+    coverage, energy = told.number(target, "int8_coverage"), told.number(target, "energy_uj")
+    if coverage is not None and target.get("integer_kernels"):
+        islands = len(told.islands(target))
         remark = f"{islands} float kernels that multiply" if islands else "every kernel that multiplies"
         found.append(Figure(percent_text(coverage, 0), "in integers", remark))
-    elif isinstance(report["target_report"].get("energy_uj"), int | float):
-        found.append(Figure(f"{report['target_report']['energy_uj']:.3g} µJ", "a run", "energy of the accelerator"))
+    elif energy is not None:
+        found.append(Figure(f"{energy:.3g} µJ", "a run", "energy of the accelerator"))
     else:
         found.append(Figure(_times(before["macs"], after["macs"]), "fewer multiplications", macs_remark(report)))
     return found

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nncomp.report.page import told
+
 _FLOAT_BITS: Final = 16
 """Weights of so many bits beside activations that are no integers are no integers either."""
 
@@ -63,8 +65,12 @@ def rows_of(report: Mapping[str, Any]) -> list[Row]:
     whole = sum(one or 0 for one in cost) + (report["measured"]["other_kernels_us"] or 0 if any_timed(times) else 0)
     longest = max([one or 0 for one in cost] + [one["baseline_us"] or 0 for one in times], default=0) or 1
     worst = max((layer["error"] or 0 for layer in layers), default=0) or 1
-    energies = _energies(report["target_report"])
-    marks = _marks(report["results"])
+    energies = {
+        one.name: sum(one.energy_pj.values()) / 1e6 for one in told.priced(report["target_report"]) if one.energy_pj
+    }
+    marks = {
+        name: (f"rank {' × '.join(map(str, one.ranks))}",) for name, one in told.decomposed(report["results"]).items()
+    }
     return [
         Row(
             number=number,
@@ -77,7 +83,7 @@ def rows_of(report: Mapping[str, Any]) -> list[Row]:
             sqnr_db=_decibel(layer["error"]),
             error_bar=round(100 * (layer["error"] or 0) / worst, 2),
             energy_uj=energies.get(layer["name"]),
-            marks=tuple(marks.get(layer["name"], ())) or tuple(marks.get(layer["output"], ())),
+            marks=marks.get(layer["name"], marks.get(layer["output"], ())),
         )
         for number, (layer, time, mine) in enumerate(zip(layers, times, cost, strict=True))
     ]
@@ -97,22 +103,3 @@ def _decibel(error: float | None) -> float | None:
     if error is None:
         return None
     return -20 * math.log10(error) if error else math.inf
-
-
-def _energies(target_report: Mapping[str, Any]) -> dict[str, float]:
-    """Return the energy of layers that a target prices, µJ."""
-    priced = target_report.get("layers")
-    if not isinstance(priced, list):
-        return {}
-    return {one["name"]: sum(one["energy_pj"].values()) / 1e6 for one in priced if "energy_pj" in one}
-
-
-def _marks(results: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return what passes say of layers, in words, by the name of the layer: their ranks and their zeros."""
-    found: dict[str, list[str]] = {}
-    for result in results.values():
-        told = result.get("layers") if isinstance(result, Mapping) else None
-        for name, facts in told.items() if isinstance(told, Mapping) else ():
-            if isinstance(facts, Mapping) and "ranks" in facts:
-                found.setdefault(name, []).append(f"rank {' × '.join(str(rank) for rank in facts['ranks'])}")
-    return found

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
+from nncomp.report.page import told
 from nncomp.report.page.rendering import percent_text
 from nncomp.report.page.rows import Row, slowest_first
+from nncomp.report.page.told import PricedLayer
 from nncomp.wording import bytes_text, count_text
 
 _MEMORY_BOUND: Final = 8.0
@@ -31,12 +33,12 @@ class Costly:
 def costly_layers(rows: Sequence[Row], target_report: Mapping[str, Any], most: int = 3) -> list[Costly]:
     """Return the layers that cost most, the worst first; none when nothing is known of costs."""
     ranked = [row for row in slowest_first(rows) if row.share]
-    priced = _priced(target_report)
+    priced = {one.name: one for one in told.priced(target_report) if one.bound}
     usual = median(speeds) if (speeds := [_speed(row) for row in rows if _speed(row)]) else 0.0
-    return [Costly(row, _why(row, rows, usual, priced.get(row.layer["name"], {}))) for row in ranked[:most]]
+    return [Costly(row, _why(row, rows, usual, priced.get(row.layer["name"]))) for row in ranked[:most]]
 
 
-def _why(row: Row, rows: Sequence[Row], usual: float, priced: Mapping[str, Any]) -> str:
+def _why(row: Row, rows: Sequence[Row], usual: float, priced: PricedLayer | None) -> str:
     """Return the reason: float first, which can be changed; then what it waits for; then how much it multiplies."""
     layer = row.layer
     macs, moved = layer["macs"] or 0, layer["moved_bytes"]
@@ -62,11 +64,10 @@ def _why(row: Row, rows: Sequence[Row], usual: float, priced: Mapping[str, Any])
     return "; ".join(parts)
 
 
-def _priced_reason(priced: Mapping[str, Any]) -> str:
+def _priced_reason(priced: PricedLayer) -> str:
     """Return what a cost model says that a layer waits for, and how much of its multipliers' time is used."""
-    bound = str(priced.get("bound", ""))
-    reason = "its multipliers are the limit" if bound == "compute" else f"it waits for {bound}"
-    factors = priced.get("utilization") or {}
+    reason = "its multipliers are the limit" if priced.bound == "compute" else f"it waits for {priced.bound}"
+    factors = priced.utilization
     cause = min(factors, key=lambda name: (factors[name], name), default="")
     if cause and factors[cause] < _IDLE:
         reason += f"; {percent_text(factors[cause])} of its multipliers' time is used ({cause})"
@@ -77,9 +78,3 @@ def _speed(row: Row) -> float:
     """Return multiplications a microsecond; 0 when unknown."""
     macs = row.layer["macs"]
     return macs / row.time_us if macs and row.time_us else 0.0
-
-
-def _priced(target_report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return what a cost model says of layers, by name."""
-    told = target_report.get("layers")
-    return {one["name"]: one for one in told if "bound" in one} if isinstance(told, list) else {}
