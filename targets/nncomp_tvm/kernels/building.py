@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +12,29 @@ from nncomp_tvm.kernels.integers import normalised
 from nncomp_tvm.kernels.layout import channels_last
 from nncomp_tvm.kernels.regions import Cut, cut
 from nncomp_tvm.kernels.tiling import Tile
+from nncomp_tvm.kernels.tuning import TuningOptions, tune, workload
 from nncomp_tvm.library import relax, tvm
-
-Choice = Callable[[Cut], Tile]
-"""Which tile a region is cut with."""
 
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """What a kernel of a built module is: the name of its PrimFunc, what it computes, and how it was cut."""
+    """What a kernel of a built module is.
+
+    Attributes:
+        name: Of its PrimFunc.
+        ops: The operators that it computes, in order.
+        integer: Whether it multiplies bytes.
+        tile: How it is cut.
+        macs: Its multiplications.
+        tuned: Whether the tile was measured, not estimated.
+    """
 
     name: str
     ops: tuple[str, ...]
     integer: bool
     tile: Tile
     macs: int
+    tuned: bool
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,12 @@ class CpuBuild:
     kernels: tuple[KernelInfo, ...]
 
 
-def emit(module: Any, cuts: dict[Any, Cut], choose: Choice) -> tuple[Any, list[KernelInfo]]:
-    """Replace each region by a call of its kernel; equal kernels are one."""
+def emit(module: Any, cuts: Mapping[Any, Cut], tuned: Mapping[str, Tile]) -> tuple[Any, list[KernelInfo]]:
+    """Replace each region by a call of its kernel; equal kernels are one.
+
+    Args:
+        tuned: Tiles by workload; others are cut as estimated.
+    """
     names: dict[Hashable, Any] = {}
     infos: list[KernelInfo] = []
     inner = {variable for region in cuts.values() for variable in region.inner}
@@ -51,7 +63,8 @@ def emit(module: Any, cuts: dict[Any, Cut], choose: Choice) -> tuple[Any, list[K
                 region.anchor.write(region.program, tile).with_attr({"s_tir": True, "op_pattern": 8}),
                 f"nncomp_{name}"[:96],
             )
-            infos.append(KernelInfo(names[key].name_hint, region.ops, region.anchor.integer, tile, region.anchor.macs))
+            anchor, name = region.anchor, names[key].name_hint
+            infos.append(KernelInfo(name, region.ops, anchor.integer, tile, anchor.macs, workload(region) in tuned))
         return names[key]
 
     def rewrite(walk: Walk, item: Any) -> Any:
@@ -59,7 +72,7 @@ def emit(module: Any, cuts: dict[Any, Cut], choose: Choice) -> tuple[Any, list[K
         region = cuts.get(variable)
         if region is None:
             return call if variable not in inner else None
-        tile = choose(region)
+        tile = tuned.get(workload(region), region.anchor.tiles[0])
         arguments = [*region.anchor.arguments(tile), *region.operands]
         shape, kind = shape_of(variable), dtype_of(variable)
         result = relax.call_tir(
@@ -76,7 +89,7 @@ def emit(module: Any, cuts: dict[Any, Cut], choose: Choice) -> tuple[Any, list[K
     return Walk(module, rewrite).run(), infos
 
 
-def build_cpu(module: Any, cpu: CpuTarget, *, threads: int = 1) -> CpuBuild:
+def build_cpu(module: Any, cpu: CpuTarget, *, threads: int = 1, tuning: TuningOptions | None = None) -> CpuBuild:
     """Compile ``main`` of a Relax module for a CPU.
 
     Args:
@@ -84,10 +97,15 @@ def build_cpu(module: Any, cpu: CpuTarget, *, threads: int = 1) -> CpuBuild:
             ``dequantize``. Operators with symbolic dimensions get TVM's default code, which is right and slow.
         cpu: What to compile for.
         threads: With one, loops are plain; else the outermost of each kernel is parallel.
+        tuning: How much to measure; None estimates. Measuring needs the CPU ``cpu`` to be this machine's.
+
+    Raises:
+        ResourceError: the tuning database cannot be written (NNC-E001).
     """
     module = channels_last(normalised(module))
     cuts = cut(module["main"], cpu, parallel=threads > 1)
-    module, kernels = emit(module, cuts, lambda region: region.anchor.tiles[0])
+    tuned = {} if tuning is None else tune(list(cuts.values()), cpu, tuning, threads=threads)
+    module, kernels = emit(module, cuts, tuned)
     with cpu.target:
         module = tvm.transform.Sequential(
             [

@@ -136,9 +136,13 @@ def _quantize(math: VectorMath, args: Sequence[Expr], attrs: Sequence[float]) ->
     """saturate(round_half_even(x / scale) + zero_point); args: x, 1 / scale; attrs: zero point, low, high."""
     x, inverse = args
     zero, low, high = attrs
-    rounded = tirx.nearbyint(x * inverse) + math.number(zero)
-    kind = "uint8" if low == 0 else "int8"
-    return _cast(math, _cast(math, _clip(math, rounded, low, high), "int32"), kind)
+    codes = _rounded(math, _clip(math, x * inverse, low - zero, high - zero))
+    return _cast(math, codes + constant(int(zero), "int32", math.lanes), "uint8" if low == 0 else "int8")
+
+
+def _rounded(math: VectorMath, x: Expr) -> Expr:
+    """Return an int32 whose low byte is x, |x| < 2^21, rounded half to even: 1.5 2^23 + x has it in its last bits."""
+    return tirx.reinterpret(vector_type("int32", math.lanes), x + math.number(12582912.0))
 
 
 def _quantize_by(math: VectorMath, x: Expr, scale: Expr, zero: Expr, attrs: Sequence[float]) -> Expr:

@@ -171,7 +171,8 @@ class _Cutter:
             except _Declined:
                 break
             members.append(min(waiting))
-            if all(i in members for member in members[:-1] for i in self._readers(member)):
+            ends = name_of(binding.value) != "dequantize"  # else integers are stored: who reads them dequantizes them
+            if ends and all(i in members for member in members[:-1] for i in self._readers(member)):
                 best = self._state(region, members)
         self.taken |= best.inner | {best.variable}
         return best
@@ -282,8 +283,8 @@ _ATTRIBUTES: Final[Mapping[str, tuple[str | int, ...]]] = {"clip": (1, 2), "nn.l
 
 _ELEMENTWISE: Final = frozenset((*OPERATIONS, "astype")) - OWN
 
-_FOLLOWING: Final = (_ELEMENTWISE | {"reshape"}) - {"dequantize"}
-"""What a region grows by. Integers are stored as they are: who reads them dequantizes them."""
+_FOLLOWING: Final = _ELEMENTWISE | {"reshape"}
+"""What a region grows by."""
 
 
 def _variables(expression: Any) -> list[Any]:

@@ -65,9 +65,26 @@ def test_a_residual_is_added_as_integers_are_read(bench, rng):
     y = rounded(real @ (w * 0.25), 16.0, 100, np.uint8)
     np.testing.assert_array_equal(got, rounded(np.maximum((y - 100.0) * 16 + real, 0), 8.0, 0, np.uint8))
     assert [kernel.ops for kernel in built.kernels] == [
-        ("matmul", "quantize"),
-        ("add", "nn.relu", "quantize"),
+        ("matmul", "quantize", "dequantize", "add", "nn.relu", "quantize")
     ]
+
+
+def test_integers_that_others_read_are_stored_once(bench, rng):
+    """Both products read the first one's bytes, not real numbers."""
+    x, w = rng.integers(0, 256, (6, 8)).astype(np.uint8), rng.integers(-127, 128, (8, 8)).astype(np.int8)
+
+    def body(builder, value):
+        weight = scaled(builder, relax.const(w), 0.25, 0, "int8")
+        first = builder.emit(relax.op.matmul(scaled(builder, value, 0.5, 7), weight))
+        y = scaled(builder, stored(builder, first, 16.0, 100), 16.0, 100)
+        left, right = (builder.emit(relax.op.matmul(y, weight)) for _ in range(2))
+        return relax.op.add(left, right)
+
+    got, built = bench.run(body, x)
+    y = (rounded((x.astype(np.float64) - 7) * 0.5 @ (w * 0.25), 16.0, 100, np.uint8) - 100.0) * 16.0
+    np.testing.assert_allclose(got, 2 * (y @ (w * 0.25)), rtol=1e-6)
+    kernels = [(kernel.ops, kernel.integer) for kernel in built.kernels]
+    assert sorted(kernels) == [(("matmul",), True), (("matmul", "add"), True), (("matmul", "quantize"), True)]
 
 
 def test_integers_move_instead_of_real_numbers(bench, rng):
