@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,19 +16,22 @@ from nncomp.runtime import Feeds
 from nncomp_tvm.artifact import CompiledKernel, TvmArtifact, last_line
 from nncomp_tvm.gating import UnseenWarning, checked
 from nncomp_tvm.gpu import build_gpu, compiler_missing, detected_arch, gpu_at_hand
-from nncomp_tvm.kernels import CpuTarget, build_cpu
+from nncomp_tvm.kernels import CpuTarget, TuningOptions, TuningProgress, build_cpu
 from nncomp_tvm.library import VERSION, is_cpu, lacking_features, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
 from nncomp_tvm.manifest import Manifest
 
+if TYPE_CHECKING:
+    from nncomp_tvm.target import CpuOptions
 
-def build_for_cpu(graph: Graph, ctx: Context, *, cpu: str, sizes: Sizes, command: str) -> TvmArtifact:
+
+def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Sizes, command: str) -> TvmArtifact:
     """Return ``graph`` as machine code for a CPU.
 
     Args:
         graph: A model's own graph; it stays as it is.
         ctx: For op semantics, threads, calibration data, and where to leave a reproducer.
-        cpu: LLVM's name of the CPU; the host's if empty.
+        options: What CPU, and how much to measure.
         sizes: What is fixed; all else stays symbolic.
         command: Target as the command line writes it.
 
@@ -35,6 +40,7 @@ def build_for_cpu(graph: Graph, ctx: Context, *, cpu: str, sizes: Sizes, command
         UnsupportedError: an op does not lower (NNC-T002).
         GateError: the result is wrong (NNC-G005).
     """
+    cpu = options.cpu
     if cpu and not is_cpu(cpu):
         raise RecipeError(
             f"cpu: LLVM knows no CPU {cpu!r} of this machine's kind", hint="such as 'x86-64-v3' or 'haswell'"
@@ -43,15 +49,32 @@ def build_for_cpu(graph: Graph, ctx: Context, *, cpu: str, sizes: Sizes, command
     target = {"kind": "llvm", "mcpu": chosen.mcpu}
     lacking = lacking_features(chosen.mcpu)
     foreign = f"this CPU lacks {', '.join(lacking)}, which code for {chosen.mcpu} may use" if lacking else ""
+    if foreign and options.tune_trials:
+        raise RecipeError(f"tune_trials: nothing can be measured here: {foreign}", hint="tuning_database works alone")
+    tunings = [_tuning(options, ctx)]  # for the model; pieces of one that went wrong are not worth it
 
     def compiled(lowered: Lowered) -> TvmArtifact:
         with compiler_errors():
-            built = build_cpu(lowered.module, chosen, threads=ctx.threads)
+            tuning = tunings.pop() if tunings else None
+            built = build_cpu(lowered.module, chosen, threads=ctx.threads, tuning=tuning)
         manifest = Manifest(lowered.inputs, lowered.outputs, "cpu", target, VERSION, lowered.pinned)
         kernels = tuple(CompiledKernel(one.name, one.ops, integer=one.integer, macs=one.macs) for one in built.kernels)
         return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, foreign=foreign)
 
     return _gated(graph, ctx, sizes, compiled, command)
+
+
+def _tuning(options: CpuOptions, ctx: Context) -> TuningOptions | None:
+    """Return how much to measure, and tell how far it is; without measuring and without a database, None."""
+    if not options.tune_trials and not options.tuning_database:
+        return None
+
+    def tell(progress: TuningProgress) -> None:
+        gain = f"{progress.default_us:.0f} to {progress.best_us:.0f} us"
+        ctx.progress.step(f"tuning, {progress.kernel} {gain}", progress.done, progress.total)
+
+    database = Path(options.tuning_database) if options.tuning_database else None
+    return TuningOptions(options.tune_trials, options.tune_seconds, database, tell)
 
 
 def build_for_cuda(graph: Graph, ctx: Context, *, arch: str, half: bool, sizes: Sizes, command: str) -> TvmArtifact:

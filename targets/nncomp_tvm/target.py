@@ -31,6 +31,9 @@ class CpuOptions(SizeOptions):
     """Options of ``tvm-cpu``."""
 
     cpu: str = Field("", description="LLVM's name of the CPU, such as 'skylake-avx512'; the host's if empty")
+    tune_trials: int = Field(0, ge=0, description="variants of kernels to measure, on this machine; 0 estimates")
+    tune_seconds: float = Field(600.0, gt=0, description="time for that; a kernel that has begun is finished")
+    tuning_database: str = Field("", description="file that keeps what was measured, and decides where it knows")
 
 
 class CudaOptions(SizeOptions):
@@ -128,7 +131,7 @@ class TvmCpuTarget(LoweringTarget[CpuOptions]):
         """
         from nncomp_tvm.building import build_for_cpu
 
-        return build_for_cpu(graph, ctx, cpu=self.options.cpu, sizes=self._sizes(graph, ctx), command=self.spec)
+        return build_for_cpu(graph, ctx, options=self.options, sizes=self._sizes(graph, ctx), command=self.spec)
 
 
 class TvmTarget(TvmCpuTarget):
