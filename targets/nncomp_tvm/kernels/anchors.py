@@ -24,7 +24,7 @@ from nncomp_tvm.kernels.program import Program
 from nncomp_tvm.kernels.rows import Rows, RowWork, write_rows
 from nncomp_tvm.kernels.tiling import Contraction, Tile, candidates
 from nncomp_tvm.kernels.window import Fold, Window, window_candidates, write_window
-from nncomp_tvm.library import relax
+from nncomp_tvm.library import Constant, relax
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,10 @@ class Matcher:
     def match(self, variable: Any, call: Any) -> Anchor | None:
         """Return the anchor at a binding, or None."""
         handler = _ANCHORS.get(name_of(call))
-        if handler is None or shape_of(variable) is None:
+        if handler is None:
             return None
-        if any(isinstance(a, relax.Var) and shape_of(a) is None for a in call.args):
+        shapes = [shape_of(value) for value in (variable, *call.args) if isinstance(value, relax.Var | Constant)]
+        if any(shape is None or 0 in shape for shape in shapes):
             return None
         return handler(self, variable, call)
 
@@ -422,7 +423,7 @@ def _layer_norm(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
 def elementwise(matcher: Matcher, variable: Any) -> Anchor | None:
     """Return an anchor that computes nothing: a chain of elementwise operators on its own."""
     output = shape_of(variable)
-    return None if not output else _rows(matcher, None, output, RowWork.MAP)
+    return None if not output or 0 in output else _rows(matcher, None, output, RowWork.MAP)
 
 
 Handler = Callable[[Matcher, Any, Any], Anchor | None]

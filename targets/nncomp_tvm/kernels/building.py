@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nncomp_tvm.kernels.cpu import CpuTarget
-from nncomp_tvm.kernels.graph import Walk, dtype_of, shape_of
+from nncomp_tvm.kernels.graph import Walk, dtype_of, is_plain, shape_of
 from nncomp_tvm.kernels.integers import normalised
 from nncomp_tvm.kernels.layout import channels_last
 from nncomp_tvm.kernels.regions import Cut, cut
@@ -102,10 +102,12 @@ def build_cpu(module: Any, cpu: CpuTarget, *, threads: int = 1, tuning: TuningOp
     Raises:
         ResourceError: the tuning database cannot be written (NNC-E001).
     """
-    module = channels_last(normalised(module))
-    cuts = cut(module["main"], cpu, parallel=threads > 1)
-    tuned = {} if tuning is None else tune(list(cuts.values()), cpu, tuning, threads=threads)
-    module, kernels = emit(module, cuts, tuned)
+    kernels: list[KernelInfo] = []
+    if is_plain(module["main"]):
+        module = channels_last(normalised(module))
+        cuts = cut(module["main"], cpu, parallel=threads > 1)
+        tuned = {} if tuning is None else tune(list(cuts.values()), cpu, tuning, threads=threads)
+        module, kernels = emit(module, cuts, tuned)
     with cpu.target:
         module = tvm.transform.Sequential(
             [

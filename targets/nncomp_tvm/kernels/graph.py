@@ -48,6 +48,14 @@ def bindings(function: Any) -> list[Any]:
     return [binding for block in function.body.blocks for binding in block.bindings]
 
 
+def is_plain(function: Any) -> bool:
+    """Whether a function is a list of calls, tuples and names: no branches, casts of shapes, inner functions."""
+    plain = relax.Call | relax.Var | Constant | relax.Tuple | relax.TupleGetItem | relax.ShapeExpr
+    return isinstance(function.body, relax.SeqExpr) and all(
+        isinstance(binding, relax.VarBinding) and isinstance(binding.value, plain) for binding in bindings(function)
+    )
+
+
 class Walk:
     """Writes ``main`` anew."""
 

@@ -58,15 +58,22 @@ class VectorMath:
         return self._code.let(value, "float32", self.lanes)
 
     def exp(self, x: Expr) -> Expr:
-        """Return e^x = 2^n e^r with n = round(x / ln 2); 0 below -87.3 and the largest such number above 88."""
-        x = self.keep(tirx.max(tirx.min(x, self.number(88.02969)), self.number(-87.33654)))
+        """Return e^x = 2^n e^r with n = round(x / ln 2), from 0 over the denormal numbers up to infinity.
+
+        2^n is the product of two powers, because n leaves the range of one exponent at both ends.
+        """
+        x = self.keep(tirx.max(tirx.min(x, self.number(89.0)), self.number(-104.0)))
         n = self.keep(tirx.nearbyint(x * self.number(1.44269504088896341)))
         r = self.keep(x - n * self.number(0.693359375) - n * self.number(-2.12194440e-4))
         p = self.keep(self._polynomial(_EXP, r) * r * r + r + self.number(1.0))
-        bits = (n.astype(vector_type("int32", self.lanes)) + constant(127, "int32", self.lanes)) << constant(
-            23, "int32", self.lanes
-        )
-        return p * tirx.reinterpret(vector_type("float32", self.lanes), bits)
+        exponent = self._code.let(n.astype(vector_type("int32", self.lanes)), "int32", self.lanes)
+        half = self._code.let(exponent >> constant(1, "int32", self.lanes), "int32", self.lanes)
+        return p * self._power(half) * self._power(exponent - half)
+
+    def _power(self, n: Expr) -> Expr:
+        """2^n for whole n in the range of an exponent."""
+        bits = (n + constant(127, "int32", self.lanes)) << constant(23, "int32", self.lanes)
+        return tirx.reinterpret(vector_type("float32", self.lanes), bits)
 
     def sigmoid(self, x: Expr) -> Expr:
         """1 / (1 + exp(-x))."""

@@ -79,7 +79,7 @@ def test_an_unknown_option_is_named():
     with pytest.raises(RecipeError) as refusal:
         TvmCpuTarget.from_options({"speed": 1})
     assert refusal.value.message == "target 'tvm-cpu': speed: there is no such option"
-    assert refusal.value.hint == "options: cpu, dynamic"
+    assert refusal.value.hint == "options: cpu, dynamic, tune_seconds, tune_trials, tuning_database"
 
 
 def test_another_cpu_can_be_named():

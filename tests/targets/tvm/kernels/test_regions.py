@@ -69,6 +69,33 @@ def test_transcendental_functions_are_right_to_the_last_bits(bench, operator, re
     np.testing.assert_allclose(got, reference(x.astype(np.float64)), rtol=3e-7, atol=5e-7)
 
 
+def test_the_exponential_overflows_and_underflows_where_it_should(bench):
+    x = np.array([[-np.inf, -200.0, -103.0, -90.0, 88.7, 89.0, 200.0, np.inf]], np.float32)
+    got, _ = bench.run(lambda _, v: relax.op.exp(v), x)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(got, np.exp(x), rtol=1e-6, atol=2e-45)
+
+
+def test_several_threads_compute_the_same(bench, rng):
+    x = rng.standard_normal((2, 8, 9, 9), np.float32)
+    w = relax.const(rng.standard_normal((24, 8, 3, 3), np.float32))
+
+    def body(builder, v):
+        y = builder.emit(relax.op.nn.conv2d(v, w, padding=(1, 1, 1, 1)))
+        y = builder.emit(relax.op.nn.max_pool2d(y, pool_size=(3, 3), strides=(2, 2)))
+        return relax.op.nn.softmax(builder.emit(relax.op.matmul(y, y)), axis=-1)
+
+    one, _ = bench.run(body, x)
+    two, _ = bench.run(body, x, threads=2)
+    np.testing.assert_array_equal(one, two)
+
+
+def test_nothing_is_computed_of_nothing(bench):
+    x = np.zeros((0, 4), np.float32)
+    got, _ = bench.run(lambda b, v: relax.op.nn.relu(matmul(b, v, np.ones((4, 3), np.float32))), x)
+    assert got.shape == (0, 3)
+
+
 @pytest.mark.parametrize("columns", [1, 5, 16, 50])
 def test_softmax(bench, rng, columns):
     x = 10 * rng.standard_normal((2, 3, columns), np.float32)
