@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nncomp.errors import DataError, UsageError
 from nncomp.ir import Graph
 from nncomp.ops import builtin_table
+from nncomp.passes import Context
 from nncomp.runtime import Feeds, Session
 from nncomp.statistics import LayerWalk, Moments, MomentSums, Threads, collect_moments, spread
 from nncomp.testing import graph
@@ -258,3 +259,23 @@ def test_what_is_held_out_and_the_rest_are_all() -> None:
             assert_moments(moments + walk.held_out[layer], x, y)
             per_sample = x.shape[1] // 10
             assert walk.held_out[layer].count == pytest.approx(2 * per_sample, abs=4)
+
+
+def test_the_walk_of_a_pass_needs_data() -> None:
+    made = graph(NETWORK)
+    with pytest.raises(DataError) as caught:
+        LayerWalk.of_pass(made, made.clone(), LAYERS, Context(), samples=4, positions=8)
+    assert (caught.value.message, caught.value.code) == ("there is no calibration data", "NNC-D004")
+
+
+def test_kept_rows_are_those_of_the_moments() -> None:
+    made = graph(NETWORK)
+    walk = LayerWalk(made, made.clone(), LAYERS, samples(3), hold_out=3, keep=1 << 20)
+    for stage in walk:
+        for name, moments in stage.items():
+            rows, total = walk.rows[name], moments + walk.held_out[name]
+            assert rows.other is None
+            np.testing.assert_allclose(rows.x.sum(axis=1, dtype=np.float64), total.x, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(rows.y.sum(axis=1, dtype=np.float64), total.y, rtol=1e-5, atol=1e-5)
+    for _ in (walk := LayerWalk(made, made.clone(), LAYERS, samples(3), keep=100)):
+        assert walk.rows == {}

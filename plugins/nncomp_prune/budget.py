@@ -14,9 +14,11 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp_prune.allocation import Counts, Curve, allocate, given_back
-from nncomp_prune.cutting import cut
+from nncomp_prune.branches import silence
+from nncomp_prune.cutting import cut, gone_with_others
 from nncomp_prune.pricing import CostModel, energy_model, macs_model, params_model
 from nncomp_prune.schedule import Schedule
+from nncomp_prune.tracks import Track
 
 _TRIALS: Final = 6
 CLOSE: Final = 0.01
@@ -57,11 +59,36 @@ class Money:
 
     def __init__(self, graph: Graph, analysis: AxisAnalysis, planned: Sequence[Schedule], ctx: Context) -> None:
         self._graph, self._analysis, self._planned, self._ctx = graph, analysis, planned, ctx
+        self._sizes = np.array([len(one.track) for one in planned])
+        self._inside = {
+            number: inside
+            for number, one in enumerate(planned)
+            if len(one.order) == len(one.track) and (inside := self._gone_with(one.track))
+        }
 
     def model(self, budget: Budget) -> CostModel:
         """Return exact counts."""
         dimensions = [one.track.dimension for one in self._planned]
         return (macs_model if budget is Budget.MACS else params_model)(self._analysis, dimensions)
+
+    def _gone_with(self, track: Track) -> list[int]:
+        """Return the numbers of the other tracks that leave when all of this one does."""
+        trial = self._graph.clone()
+        silence(trial, [track], self._ctx.ops)
+        gone = gone_with_others(trial, [one.track for one in self._planned])
+        return [number for number, one in enumerate(self._planned) if one.track in gone and one.track is not track]
+
+    def _cost(self, model: CostModel) -> Callable[[Counts], float]:
+        """Return what the model costs, what stands in front of branches that leave taken off."""
+
+        def cost(gone: Counts) -> float:
+            counted = gone.copy()
+            for number, inside in self._inside.items():
+                if gone[number] == self._sizes[number]:
+                    counted[inside] = self._sizes[inside]
+            return model.total(counted)
+
+        return cost
 
     def by_count(
         self, curves: Sequence[Curve], share: float, budget: Budget, *, finer: Sequence[Sequence[Curve]] = ()
@@ -70,14 +97,14 @@ class Money:
 
         Where that saves too much, since steps are coarse, as few as are needed are taken back by ``finer`` curves.
         """
-        model = self.model(budget)
-        everything = model.total(np.zeros(len(curves), np.int64))
-        gone = allocate(curves, model.total, share * everything)
+        cost = self._cost(self.model(budget))
+        everything = cost(np.zeros(len(curves), np.int64))
+        gone = allocate(curves, cost, share * everything)
         for more in finer:
-            if model.total(gone) >= (share - CLOSE) * everything:
+            if cost(gone) >= (share - CLOSE) * everything:
                 break
-            gone = given_back(more, model.total, gone, share * everything)
-        return Bought(gone, model.total(gone) / max(everything, 1e-300))
+            gone = given_back(more, cost, gone, share * everything)
+        return Bought(gone, cost(gone) / max(everything, 1e-300))
 
     def by_latency(self, curves: Sequence[Curve], share: float) -> Bought:
         """Return the allocation whose latency is next to ``share`` of the model's, by bisection over its operations.
@@ -107,11 +134,12 @@ class Money:
     def _by_trial(
         self, curves: Sequence[Curve], share: float, model: CostModel, measured: Callable[[Counts], float]
     ) -> Bought:
-        everything = model.total(np.zeros(len(curves), np.int64))
+        cost = self._cost(model)
+        everything = cost(np.zeros(len(curves), np.int64))
         low, high, best = 0.0, 1.0, None
         for _ in range(_TRIALS):
             middle = share if best is None else (low + high) / 2.0
-            gone = allocate(curves, model.total, middle * everything)
+            gone = allocate(curves, cost, middle * everything)
             one = Bought(gone, measured(gone))
             if best is None or abs(one.share - share) < abs(best.share - share):
                 best = one

@@ -24,7 +24,7 @@ from nncomp_prune.tracks import Track
 
 Atoms = npt.NDArray[np.intp]
 
-_ROWS: Final = 1 << 28
+_ROWS: Final = 1 << 27
 """Bytes of rows that a stage may keep, to be fitted behind activations; beyond that, plain least squares does."""
 
 _CLOSE: Final = 1e-9
@@ -83,7 +83,7 @@ def compensate(
 def leave_out(graph: Graph, chosen: Mapping[Track, Atoms], ctx: Context) -> None:
     """Put zeros where layers read ``chosen`` atoms, and leave all else as it is."""
     names = dict.fromkeys(name for track in chosen for name in track.layers)
-    for name in names:
+    for name in filter(graph.has_name, names):
         layer = layer_of(graph, name, ctx.ops)
         weight = layer.weight.copy()
         for track, atoms in chosen.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,11 @@ Atoms = npt.NDArray[np.intp]
 def vanished(chosen: Mapping[Track, Atoms]) -> list[Track]:
     """Return the tracks of which nothing is left."""
     return [track for track, atoms in chosen.items() if len(atoms) == len(track)]
+
+
+def gone_with_others(graph: Graph, tracks: Iterable[Track]) -> dict[Track, Atoms]:
+    """Return all atoms of the tracks that nothing in ``graph`` reads any more, since a branch behind them has left."""
+    return {track: np.arange(len(track)) for track in tracks if not any(map(graph.has_name, track.layers))}
 
 
 def located(
@@ -55,5 +60,5 @@ def cut(analysis: AxisAnalysis, graph: Graph, chosen: Mapping[Track, Atoms], ops
     """Return a copy of ``graph`` without ``chosen``; nothing makes up for it, and nothing is checked."""
     trial = graph.clone()
     take_out(trial, silence(trial, vanished(chosen), ops))
-    remove(*located(analysis, trial, chosen, ops))
+    remove(*located(analysis, trial, {**chosen, **gone_with_others(trial, chosen)}, ops))
     return trial

@@ -22,7 +22,7 @@ from nncomp_prune.branches import branches, silence, take_out
 from nncomp_prune.budget import Budget, Money
 from nncomp_prune.compensation import Atoms, compensate, leave_out, refit_biases
 from nncomp_prune.criteria import NEEDS_DATA, Criterion, scored
-from nncomp_prune.cutting import located, vanished
+from nncomp_prune.cutting import gone_with_others, located, vanished
 from nncomp_prune.readings import readings
 from nncomp_prune.schedule import Schedule, schedules
 from nncomp_prune.tracks import Track, tracks
@@ -116,6 +116,7 @@ class PruneStructured(Pass):
         planned = self._schedules(graph, found, whole, ctx)
         chosen = self._chosen(Money(original, analysis, planned, ctx), planned, ctx)
         zeros = silence(graph, vanished(chosen), ctx.ops)
+        chosen |= gone_with_others(graph, [one.track for one in planned])
         self._leave_out(original, graph, chosen, ctx)
         gate = Gate(_first(ctx) or None, seed=ctx.seed)
         take_out(graph, zeros, gate)

@@ -16,10 +16,12 @@ from nncomp.runtime import Session
 from nncomp.targets import Capabilities, Measurement, OpCost
 from nncomp.testing import graph
 from nncomp.verify import verify
+from nncomp_prune.allocation import Curve
 from nncomp_prune.branches import branches
+from nncomp_prune.budget import Budget, Money
 from nncomp_prune.fitting import layer_of
 from nncomp_prune.readings import readings
-from nncomp_prune.schedule import OutputError, divided, schedules
+from nncomp_prune.schedule import OutputError, Schedule, divided, schedules
 from nncomp_prune.structured import PruneStructured
 from nncomp_prune.tracks import tracks
 
@@ -371,3 +373,44 @@ def test_weights_that_layers_share_stay_shared(options, pruned, built):
     assert 0.5 <= after.macs() / before.macs() <= 0.6
     assert ctx.results["prune-structured"]["macs"] == pytest.approx(after.macs() / before.macs())
     assert after.params() < 0.75 * before.params()
+
+
+BOTTLENECK = """
+g (float[n,3,6,6] x) => (float[n,5] y)
+<float[16,3,3,3] w1, float[16] b1, float[8,16,1,1] w2, float[8,8,3,3] w3, float[16,8,1,1] w4, float[16] b4,
+ float[16,5] w5, float[5] b5>
+{
+   c1 = Conv <pads=[1,1,1,1]> (x, w1, b1)
+   r1 = Relu (c1)
+   c2 = Conv (r1, w2)
+   r2 = Relu (c2)
+   c3 = Conv <pads=[1,1,1,1]> (r2, w3)
+   r3 = Relu (c3)
+   c4 = Conv (r3, w4, b4)
+   s = Add (c4, r1)
+   r4 = Relu (s)
+   p = GlobalAveragePool (r4)
+   f = Flatten (p)
+   y = Gemm (f, w5, b5)
+}
+"""
+
+
+@pytest.mark.parametrize("compensate", ["least-squares", "none"])
+def test_what_stands_in_front_of_a_branch_that_leaves_goes_too(compensate, pruned, built):
+    found, ctx = pruned(built(BOTTLENECK), macs=0.36, keep=("output:c1",), compensate=compensate)
+    assert [op.kind for op in found.ops()] == ["Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
+    sizes = ctx.results["prune-structured"]["dimensions"]
+    assert sizes == {"c2[1]": {"size": 8, "left": 0}, "c3[1]": {"size": 8, "left": 0}}
+
+
+def test_what_goes_with_a_branch_counts(built, context):
+    made = built(BOTTLENECK)
+    ctx, analysis = context(made), analyse(made)
+    found = {track.name: track for track in tracks(analysis, *readings(analysis, builtin_table()))[0]}
+    sizes = {"c2[1]": 7, "c3[1]": 8}  # of the first one stays, of the second all may leave
+    planned = [Schedule(found[name], np.arange(left), np.arange(9.0)) for name, left in sizes.items()]
+    curves = [Curve(one.errors, np.array([0, len(one.order)])) for one in planned]
+    bought = Money(made, analysis, planned, ctx).by_count(curves, 0.36, Budget.MACS)
+    assert bought.gone.tolist() == [0, 8]
+    assert bought.share == pytest.approx((432 * 36 + 80) / ((432 + 128 + 576 + 128) * 36 + 80))
