@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nncomp.errors import RecipeError, UnsupportedError
+from nncomp.errors import NncompError, RecipeError, UnsupportedError
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
@@ -54,8 +54,8 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
     tunings = [_tuning(options, ctx)]  # for the model; pieces of one that went wrong are not worth it
 
     def compiled(lowered: Lowered) -> TvmArtifact:
-        with compiler_errors():
-            tuning = tunings.pop() if tunings else None
+        tuning = tunings.pop() if tunings else None
+        with compiler_errors(loud=tuning is not None):
             built = build_cpu(lowered.module, chosen, threads=ctx.threads, tuning=tuning)
         manifest = Manifest(lowered.inputs, lowered.outputs, "cpu", target, VERSION, lowered.pinned)
         kernels = tuple(CompiledKernel(one.name, one.ops, integer=one.integer, macs=one.macs) for one in built.kernels)
@@ -126,14 +126,19 @@ def _gated(
 
 
 @contextlib.contextmanager
-def compiler_errors() -> Iterator[None]:
+def compiler_errors(*, loud: bool = False) -> Iterator[None]:
     """Turn what TVM raises while it compiles into a refusal.
+
+    Args:
+        loud: Leave stderr alone, for progress is told there.
 
     Raises:
         UnsupportedError: TVM failed (NNC-T002).
     """
     try:
-        with quiet():
+        with contextlib.nullcontext() if loud else quiet():
             yield
+    except NncompError:
+        raise
     except Exception as error:  # TVM's errors share no base class, and its Python side raises whatever comes
         raise UnsupportedError(f"TVM cannot compile the graph: {last_line(error)}") from error

@@ -151,9 +151,9 @@ def print_kernels(path, feeds, model, count):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             spent[event["args"]["op_name"]] += event["dur"] / 20
             calls[event["args"]["op_name"]] += 1
-    print(f"  ONNX Runtime: {sum(spent.values()) / 1e3:.2f} ms")
+    print("  ONNX Runtime, shares of its wall-clock time")
     for kind, us in spent.most_common(count):
-        print(f"    {us:8.1f} us {calls[kind] // 20:3} x  {kind}")
+        print(f"    {us / sum(spent.values()):8.1%} {calls[kind] // 20:6} x  {kind}")
 
 
 def main():

@@ -75,6 +75,33 @@ def test_the_report_tells_where_the_time_goes():
     assert [kernel.kind for kernel in artifact.kernels(feeds)] != []
 
 
+def test_tuning_tells_how_far_it_is_and_is_not_repeated(tmp_path):
+    told = []
+
+    class Watch:
+        def step(self, task, done, total):
+            told.append((task.partition(" ")[0], done, total))
+
+    model = graph(SMALL, opset=18)
+    options = {"tune_trials": 3, "tuning_database": str(tmp_path / "tiles.jsonl")}
+    for _ in range(2):
+        artifact = TvmCpuTarget.from_options(options).build(model, nncomp.Context(progress=Watch()))
+        assert told == [("tuning,", 1, 1)]
+    feeds = random_feeds(model, seed=1)
+    np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_measured_for_a_cpu_that_is_not_here(monkeypatch):
+    monkeypatch.setattr("nncomp_tvm.building.lacking_features", lambda cpu: ["amx-int8"])
+    target = TvmCpuTarget.from_options({"cpu": "haswell", "tune_trials": 3})
+    with pytest.raises(RecipeError) as refusal:
+        target.build(graph(SMALL, opset=18), nncomp.Context())
+    assert refusal.value.message == (
+        "tune_trials: nothing can be measured here: this CPU lacks amx-int8, which code for haswell may use"
+    )
+    assert refusal.value.hint == "tuning_database works alone"
+
+
 def test_an_unknown_option_is_named():
     with pytest.raises(RecipeError) as refusal:
         TvmCpuTarget.from_options({"speed": 1})
