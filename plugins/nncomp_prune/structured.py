@@ -32,6 +32,9 @@ _BUDGETS: Final = ("macs", "params", "latency", "energy", "ratio")
 _BEYOND: Final = {"macs": 1.0 + 1e-9, "params": 1.0 + 1e-9, "latency": 1.1, "energy": 1.1}
 """How far beyond a budget is taken for good: what is measured is noisy."""
 
+_ROWS: Final = 24_576
+"""Rows that the last fit shall see: where samples are few, more positions of each count."""
+
 
 class Compensation(StrEnum):
     """What makes up for the atoms that are gone."""
@@ -75,7 +78,9 @@ class PruneStructured(Pass):
     keep: tuple[str, ...] = option((), help="ops that keep all their output channels; by name or label, globs, re:...")
     skip: tuple[str, ...] = option((), help="ops to leave alone: neither their channels nor their weights change")
     samples: int = option(512, help="calibration samples to look at", ge=1)
-    positions: int = option(48, help="output positions of each sample that count", ge=1)
+    positions: int = option(
+        48, help="output positions of each sample that count; more in the last fit where samples are few", ge=1
+    )
     sensitivity: int = option(
         48, help="samples on which to find out how much the outputs mind each dimension's error; 0: all alike", ge=0
     )
@@ -233,10 +238,18 @@ class PruneStructured(Pass):
             chosen,
             ctx,
             samples=self.samples,
-            positions=self.positions,
+            positions=self._positions(ctx),
             ridge=self.ridge,
             choose_again=self.criterion is Criterion.OBS,
         )
+
+    def _positions(self, ctx: Context) -> int:
+        """Return the positions of each sample that the last fit looks at."""
+        assert ctx.data is not None
+        sizes = {array.shape[0] for feeds in _first(ctx)[:1] for array in feeds.values() if array.ndim}
+        batch = sizes.pop() if len(sizes) == 1 else 1
+        known = self.samples if ctx.data.size is None else min(self.samples, ctx.data.size)
+        return max(self.positions, -(-_ROWS // max(known * batch, 1)))
 
     def _selected(self, graph: Graph, which: str) -> set[Op]:
         patterns = getattr(self, which)

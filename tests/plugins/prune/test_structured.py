@@ -414,3 +414,9 @@ def test_what_goes_with_a_branch_counts(built, context):
     bought = Money(made, analysis, planned, ctx).by_count(curves, 0.36, Budget.MACS)
     assert bought.gone.tolist() == [0, 8]
     assert bought.share == pytest.approx((432 * 36 + 80) / ((432 + 128 + 576 + 128) * 36 + 80))
+
+
+def test_few_samples_are_looked_at_more_closely(chain, context):
+    one = PruneStructured(macs=0.5)
+    assert one._positions(context(chain)) == 24_576 // 64
+    assert PruneStructured(macs=0.5, samples=8, positions=5000)._positions(context(chain)) == 5000
