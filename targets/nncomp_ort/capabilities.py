@@ -49,6 +49,7 @@ _KERNELS: Final = {
 }
 
 _FLOAT_CAUSES: Final = {
+    "Attention": "both operands of its products are computed: float is as fast and more accurate",
     "BatchNormalization": "no INT8 kernel; fold it into the convolution before it",
     "ConvTranspose": "no INT8 kernel for transposed convolution",
     "Div": "no INT8 kernel; a division by a constant is a Mul",

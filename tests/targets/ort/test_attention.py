@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nncomp
 from nncomp.infer import infer_types
 from nncomp.runtime import run
 from nncomp.testing import graph
 from nncomp_ort.attention import fuse_attention
 from nncomp_ort.legalize import legalize
+from nncomp_ort.target import OrtTarget
 
 NET = """
 g (float[B,S,12] q, float[B,T,12] k, float[B,T,12] v, float[B,1,1,T] mask) => (float[B,S,12] y)
@@ -123,6 +125,12 @@ def test_layers_share_an_expanded_mask_and_the_name_of_the_result_stays():
     assert fuse_attention(after) == 2
     assert kinds(after).count("Expand") == 1
     assert [value.name for value in after.outputs] == ["y", "y2"]
+
+
+def test_why_it_stays_float_is_told():
+    (island,) = OrtTarget().build(made(), nncomp.Context()).report()["float_islands"]
+    assert island["kind"] == "Attention"
+    assert island["cause"] == "both operands of its products are computed: float is as fast and more accurate"
 
 
 def test_the_target_writes_it():
