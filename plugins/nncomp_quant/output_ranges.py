@@ -76,7 +76,8 @@ class RangeSearch:
         if not groups or ctx.data is None:
             return {}
         trial = _Trial(graph, plans, params, weights, ctx.ops)
-        key = [model_digest(self.reference), model_digest(trial.graph), self.samples]
+        names = [[value.name for value in group] for group in groups]
+        key = [model_digest(self.reference), model_digest(trial.graph), self.samples, names]
         found = remembered(ctx, lambda: self._searched(groups, params, trial, ctx), *key)
         return {value: factor for group, factor in zip(groups, found, strict=True) if factor < 1.0 for value in group}
 
