@@ -129,7 +129,7 @@ Operation = Callable[[VectorMath, Sequence[Expr], Sequence[float]], Expr]
 
 
 def _clip(math: VectorMath, x: Expr, low: float, high: float) -> Expr:
-    return tirx.min(tirx.max(x, math.number(low)), math.number(high))
+    return tirx.min(math.number(high), tirx.max(math.number(low), x))
 
 
 def _quantize(math: VectorMath, args: Sequence[Expr], attrs: Sequence[float]) -> Expr:
@@ -175,8 +175,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "sigmoid": lambda m, v, a: m.sigmoid(v[0]),
         "nn.silu": lambda m, v, a: v[0] * m.sigmoid(v[0]),
         "nn.gelu": lambda m, v, a: v[0] * m.number(0.5) * (m.erf(v[0] * m.number(0.5**0.5)) + m.number(1.0)),
-        "nn.relu": lambda m, v, a: tirx.max(v[0], m.number(0.0)),
-        "nn.leakyrelu": lambda m, v, a: tirx.max(v[0], m.number(0.0)) + m.number(a[0]) * tirx.min(v[0], m.number(0.0)),
+        "nn.relu": lambda m, v, a: tirx.max(m.number(0.0), v[0]),
+        "nn.leakyrelu": lambda m, v, a: tirx.max(m.number(0.0), v[0]) + m.number(a[0]) * tirx.min(m.number(0.0), v[0]),
         "clip": lambda m, v, a: _clip(m, v[0], a[0], a[1]),
         "cast": lambda m, v, a: _cast(m, v[0], "float32"),
         "quantize": _quantize,

@@ -17,7 +17,7 @@ from nncomp_tvm.kernels.program import Epilogue, Program
 from nncomp_tvm.kernels.vector_math import VectorMath
 from nncomp_tvm.library import tirx
 
-_LOWEST = -3.402823466e38
+_LOWEST = float("-inf")
 
 
 class RowWork(StrEnum):

@@ -1,5 +1,7 @@
 """Transcendental functions of float32 vectors, written as arithmetic, because LLVM calls a scalar libm for each lane.
 
+NaN stays NaN: of a minimum or maximum, the machine gives the second operand if one is NaN, so numbers come first.
+
 Largest errors against float64: exp 2e-7 relative, erf, tanh and the logistic function 5e-7 absolute.
 """
 
@@ -62,7 +64,7 @@ class VectorMath:
 
         2^n is the product of two powers, because n leaves the range of one exponent at both ends.
         """
-        x = self.keep(tirx.max(tirx.min(x, self.number(89.0)), self.number(-104.0)))
+        x = self.keep(tirx.max(self.number(-104.0), tirx.min(self.number(89.0), x)))
         n = self.keep(tirx.nearbyint(x * self.number(1.44269504088896341)))
         r = self.keep(x - n * self.number(0.693359375) - n * self.number(-2.12194440e-4))
         p = self.keep(self._polynomial(_EXP, r) * r * r + r + self.number(1.0))
@@ -88,7 +90,7 @@ class VectorMath:
         return self._odd_rational(x, _ERF, 4.0)
 
     def _odd_rational(self, x: Expr, pq: tuple[Sequence[float], Sequence[float]], limit: float) -> Expr:
-        x = self.keep(tirx.max(tirx.min(x, self.number(limit)), self.number(-limit)))
+        x = self.keep(tirx.max(self.number(-limit), tirx.min(self.number(limit), x)))
         square = self.keep(x * x)
         return x * self._polynomial(pq[0], square) / self._polynomial(pq[1], square)
 

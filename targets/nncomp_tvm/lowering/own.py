@@ -43,8 +43,8 @@ def clip(call: Call) -> Sequence[Expr] | None:
 
 def gather(call: Call) -> Sequence[Expr] | None:
     """Take along an axis; out of bounds it reads the nearest element, where TVM's own default reads any memory."""
-    shape = call.static_shape(0)
-    if shape is None:
+    shape, source = call.static_shape(0), call.inputs[0]
+    if shape is None or source is None or isinstance(source.ty, relax.ShapeType):  # sizes are no tensor to TVM
         return None
     axis = int(call.op.attr("axis", 0)) % max(len(shape), 1)
     indices = call.inputs[1]

@@ -76,6 +76,20 @@ def test_the_exponential_overflows_and_underflows_where_it_should(bench):
         np.testing.assert_allclose(got, np.exp(x), rtol=1e-6, atol=2e-45)
 
 
+def test_what_is_no_number_stays_none(bench):
+    """A row of only -inf, and one with a NaN; the others are as they are."""
+    x = np.array([[-np.inf] * 3, [1, np.nan, 2], [-np.inf, 0, 1], [1, 2, 3]], np.float32)
+
+    def body(builder, v):
+        y = builder.emit(relax.op.nn.softmax(v, axis=-1))
+        return relax.op.clip(builder.emit(relax.op.nn.relu(y)), 0.0, 1.0)
+
+    got, _ = bench.run(body, x)
+    with np.errstate(invalid="ignore"):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        np.testing.assert_allclose(got, e / e.sum(-1, keepdims=True), rtol=1e-6)
+
+
 def test_several_threads_compute_the_same(bench, rng):
     x = rng.standard_normal((2, 8, 9, 9), np.float32)
     w = relax.const(rng.standard_normal((24, 8, 3, 3), np.float32))
