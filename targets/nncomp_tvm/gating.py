@@ -143,7 +143,7 @@ def _is_code(graph: Graph, name: str) -> bool:
 
 
 def _has_float(value: Any) -> bool:
-    return np.asarray(value, object if isinstance(value, list) else None).dtype.kind not in "iub"
+    return isinstance(value, list) or np.asarray(value).dtype.kind not in "iub"
 
 
 def _negligible(wanted: Any, found: Any) -> bool:

@@ -102,8 +102,8 @@ class LoweringTarget(Target, Generic[Options]):
 
         sample = next(iter(ctx.data), None) if ctx.data is not None else None
         if sample is not None:
-            shapes = {} if self.options.dynamic else {name: np.shape(array) for name, array in sample.items()}
-            return Sizes(shapes, {name: np.asarray(array) for name, array in sample.items()})
+            arrays = {name: np.asarray(array) for name, array in sample.items() if not isinstance(array, list)}
+            return Sizes({} if self.options.dynamic else {name: one.shape for name, one in arrays.items()}, arrays)
         if self.options.dynamic:
             return Sizes()
         return Sizes(

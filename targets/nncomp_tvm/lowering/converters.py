@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nncomp_tvm.library import Expr
 from nncomp_tvm.lowering.calls import Call
-from nncomp_tvm.lowering.frontend import from_frontend
+from nncomp_tvm.lowering.frontend import from_frontend, with_tensors
 from nncomp_tvm.lowering.own import OWN
 
 
@@ -17,5 +17,5 @@ def converted(call: Call) -> Sequence[Expr]:
         NotLoweredError: nobody can convert it.
     """
     own = OWN.get(call.op.kind) if not call.op.domain else None
-    results = own(call) if own is not None else None
+    results = own(with_tensors(call)) if own is not None else None
     return from_frontend(call) if results is None else results

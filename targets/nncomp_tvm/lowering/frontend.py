@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from nncomp.ir import Attribute, AttributeType, Tensor
@@ -40,6 +41,18 @@ def from_frontend(call: Call) -> Sequence[Expr]:
     except Exception as error:
         raise NotLoweredError(_reason(error)) from error
     return _results(call, result)
+
+
+def with_tensors(call: Call) -> Call:
+    """Return a call whose operands are tensors where Relax has shapes."""
+    shapes = [expr is not None and isinstance(expr.ty, relax.ShapeType) for expr in call.inputs]
+    if not any(shapes):
+        return call
+    tensors = [
+        call.builder.emit(relax.op.shape_to_tensor(expr)) if is_shape else expr
+        for expr, is_shape in zip(call.inputs, shapes, strict=True)
+    ]
+    return replace(call, inputs=tensors)
 
 
 def _operand(call: Call, expr: Expr | None) -> Expr | None:

@@ -40,6 +40,9 @@ _SIZE_SLOTS: Final = frozenset(
 )  # fmt: skip
 """What ONNX calls inputs that decide on sizes or on the course of the computation."""
 
+_COURSE_SLOTS: Final = frozenset({"M", "cond", "constant_value", "roi"})
+"""Those that are taken from the data only where the op does not lower otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -123,6 +126,9 @@ class _Mending:
             if value.name in sizes.shapes and isinstance(value.type, TensorType):
                 self.graph.set_type(value, TensorType(value.type.dtype, sizes.shapes[value.name]))
         self._lift()
+        if sizes.shapes and sizes.numbers:
+            for op in self.graph.ops():
+                self._pin(op, _SIZE_SLOTS - _COURSE_SLOTS)
         infer_types(self.graph)
 
     def module(self) -> Any:
@@ -181,11 +187,11 @@ class _Mending:
             infer_types(self.graph)
         return done
 
-    def _pin(self, op: Op) -> bool:
+    def _pin(self, op: Op, slots: frozenset[str] = _SIZE_SLOTS) -> bool:
         """Take inputs that only say sizes to ``op`` as they are in the calibration data."""
         found: set[str] = set()
         for slot, value in enumerate(op.inputs):
-            if value is not None and _slot_name(op, slot, self.graph.opsets) in _SIZE_SLOTS:
+            if value is not None and _slot_name(op, slot, self.graph.opsets) in slots:
                 found |= {one.name for one in self._sources(value)}
         new = found - set(self.pinned)
         small = all(name in self._sizes.numbers and self._sizes.numbers[name].size <= _PIN_UP_TO for name in new)

@@ -221,6 +221,22 @@ def chain(call: Call) -> Sequence[Expr] | None:
     return [result]
 
 
+def tile(call: Call) -> Sequence[Expr] | None:
+    """Repeat along each axis: (d, ..) -> (1, d, ..) -> (r, d, ..) -> (r d, ..).
+
+    TVM's own form reads x[i % d], which LLVM 21 compiles to wrong code for AVX512.
+    """
+    shape, repeats = call.static_shape(0), call.array(1)
+    if shape is None or repeats is None or not shape or call.opset < 6:
+        return None
+    times = [int(number) for number in repeats]
+    pairs = [size for pair in zip(times, shape, strict=True) for size in pair]
+    apart = [size for old in shape for size in (1, old)]
+    wide = call.builder.emit(relax.op.broadcast_to(relax.op.reshape(call.inputs[0], apart), pairs))
+    result = relax.op.reshape(wide, [number * old for number, old in zip(times, shape, strict=True)])
+    return [call.builder.emit(result)]
+
+
 OWN: Final[Mapping[str, Emission]] = MappingProxyType(
     {
         "BitCast": bit_cast,
@@ -240,6 +256,7 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "Resize": resize,
         "Slice": slice_,
         "Sum": chain,
+        "Tile": tile,
     }
 )
 """By kind, of ONNX's own domain."""

@@ -133,3 +133,9 @@ def test_a_dynamically_quantized_product_is_made_of_integers():
     <int8[8,4] w = {1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,-8}>
     { q, s, z = DynamicQuantizeLinear (x) y = MatMulInteger (q, w, z) }
     """)
+
+
+def test_tiles_are_right_on_wide_vectors():
+    assert_agrees("""
+    g (float[2,3,4,5] x) => (float[] y) <int64[4] times = {7, 6, 4, 2}> { y = Tile (x, times) }
+    """)
