@@ -22,11 +22,19 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+import nncomp
 from nncomp.onnx_io import load
 from nncomp.ops import builtin_table
 from nncomp_tvm.kernels import CpuTarget, TuningOptions, build_cpu
 from nncomp_tvm.library import relax, tensor, tvm
 from nncomp_tvm.lowering import Sizes, lower
+
+
+def prepared(path):
+    """Return the graph after the target's default recipe."""
+    with tempfile.TemporaryDirectory() as folder:
+        passes = ["cleanup", "fuse", "cleanup"]
+        return load(nncomp.compile(path, "ort", passes=passes, measure=False).save(folder)[0])
 
 
 class OnnxRuntime:
@@ -48,7 +56,7 @@ class Tvm:
     """A model compiled by our kernels."""
 
     def __init__(self, path, feeds, tuning=None):
-        graph = load(path)
+        graph = prepared(path)
         shapes = {name: array.shape for name, array in feeds.items()}
         lowered = lower(graph, builtin_table(), Sizes(shapes, feeds))
         start = time.process_time()
