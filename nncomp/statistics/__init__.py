@@ -3,9 +3,11 @@
 from nncomp.statistics.accumulators import BINS, Histogram, Range
 from nncomp.statistics.bodies import exposed, watchable
 from nncomp.statistics.collect import Accumulator, Begun, Executor, Threads, collect, executor_of
-from nncomp.statistics.layerwise import POSITIONS, LayerWalk, collect_moments, residual_aims, spread
+from nncomp.statistics.layers import spread
+from nncomp.statistics.layerwise import POSITIONS, LayerWalk, collect_moments
 from nncomp.statistics.moments import Moments, MomentSums
 from nncomp.statistics.observe import observe, remembered
+from nncomp.statistics.order import residual_aims
 from nncomp.statistics.rows import Rows
 
 __all__ = [

@@ -8,29 +8,23 @@ networks", ICCV 2017). Each op of both graphs runs once a sample, however many l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-from nncomp.errors import DataError, UsageError
-from nncomp.ir import Graph, Op, Value
-from nncomp.ops import MatrixView, OpTable, builtin_table
-from nncomp.ops.bias import layer_bias
+from nncomp.errors import DataError
+from nncomp.ir import Graph
+from nncomp.ops import OpTable, builtin_table
 from nncomp.passes import Context, Progress, Silence
 from nncomp.runtime import Feeds, Session
 from nncomp.statistics.activations import Activations
 from nncomp.statistics.collect import Executor, Threads, executor_of
+from nncomp.statistics.layers import Layer, SampleRows, layer_of
 from nncomp.statistics.moments import Moments, MomentSums
+from nncomp.statistics.order import levels, residual_aims
 from nncomp.statistics.rows import Rows, RowStore
 from nncomp.statistics.staged import Stage, StagedRun
 
-Array = npt.NDArray[Any]
-_Rows: TypeAlias = list[tuple[Array, Array, Array | None]]  # x, y and what is added to y, of each sample in a batch
 _Item: TypeAlias = tuple[int, int, int, Feeds]
 
 POSITIONS: Final = 64
@@ -74,13 +68,13 @@ def collect_moments(
         DataError: there is no sample (NNC-D004).
         RuntimeFailure: the graph cannot be run.
     """
-    found = [_layer(graph, name, ops or builtin_table()) for name in layers]
+    found = [layer_of(graph, name, ops or builtin_table()) for name in layers]
     inputs = {value.name for value in graph.inputs}
     names = list(dict.fromkeys(name for layer in found for name in (layer.data, layer.output) if name not in inputs))
     session = Session(graph, outputs=names, optimize=True, frugal=True)
     sums = {layer.output: layer.sums() for layer in found}
 
-    def run(item: tuple[int, Feeds]) -> list[_Rows]:
+    def run(item: tuple[int, Feeds]) -> list[SampleRows]:
         first, feeds = item
         values = _defaults(graph) | dict(feeds) | session.run(feeds)
         return [
@@ -154,9 +148,9 @@ class LayerWalk:
         self._executor, self._progress = executor, progress or Silence()
         self.aims = dict(aims or {})
         for name in layers:
-            _layer(original, name, self._ops)
-            _layer(changed, name, self._ops)
-        self.stages = _levels(changed, layers)
+            layer_of(original, name, self._ops)
+            layer_of(changed, name, self._ops)
+        self.stages = levels(changed, layers)
         self.held_out: dict[str, Moments] = {}
         """Of the layers of the last stage given."""
         self._hold_out = hold_out
@@ -208,7 +202,7 @@ class LayerWalk:
         before, after = StagedRun(self._original, store, "original "), StagedRun(self._changed, store, "changed ")
         batches: list[int] = []
         for number, names in enumerate(self.stages):
-            layers = [_layer(self._changed, name, self._ops) for name in names]
+            layers = [layer_of(self._changed, name, self._ops) for name in names]
             later = [name for stage in self.stages[number + 1 :] for name in stage]
             given = before.plan(self._given(names), self._given(later))
             read = after.plan(self._read(names), self._read(later))
@@ -233,11 +227,11 @@ class LayerWalk:
             yield {name: one.moments() for name, one in sums.items()}
 
     def _worker(
-        self, before: StagedRun, given: Stage, after: StagedRun, read: Stage, layers: Sequence[_Layer]
-    ) -> Callable[[_Item], tuple[dict[str, Any], dict[str, Any], list[_Rows]]]:
+        self, before: StagedRun, given: Stage, after: StagedRun, read: Stage, layers: Sequence[Layer]
+    ) -> Callable[[_Item], tuple[dict[str, Any], dict[str, Any], list[SampleRows]]]:
         """Return what one sample needs of a stage: the values of both graphs, and the rows of the layers."""
 
-        def work(item: _Item) -> tuple[dict[str, Any], dict[str, Any], list[_Rows]]:
+        def work(item: _Item) -> tuple[dict[str, Any], dict[str, Any], list[SampleRows]]:
             index, first, batch, feeds = item
             y, x = before.compute(given, index, feeds), after.compute(read, index, feeds)
             aims = [self.aims.get(one.output) for one in layers]
@@ -280,125 +274,14 @@ class LayerWalk:
             first += batch
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A layer by the names of what it reads and gives, and how its weight is a matrix."""
-
-    output: str
-    data: str
-    view: MatrixView
-
-    def sums(self) -> MomentSums:
-        return MomentSums(self.view.groups, self.view.outputs, self.view.columns)
-
-    def rows(
-        self, x: Array, y: Array, first: int, batch: int, limit: int | None, *, other: Array | None = None
-    ) -> _Rows:
-        """Return the rows of each sample of a batch, as they would be if each came alone.
-
-        Args:
-            x, y: What the layer reads and gives.
-            first: Number of the first sample.
-            batch: Number of samples; data that cannot be split in so many parts counts as one.
-            limit: Positions of each that count.
-            other: What is added to y, of its shape.
-        """
-        parts = batch if x.ndim > 1 and x.shape[0] % batch == 0 and y.shape[0] % batch == 0 else 1
-        pairs = zip(np.split(x, parts), np.split(y, parts), strict=True) if parts > 1 else [(x, y)]
-        added = [None] * parts if other is None else np.split(other, parts)
-        rows: _Rows = []
-        for number, (one, out) in enumerate(pairs):
-            chosen = spread(self.view.positions(one.shape), limit, first + number)
-            third = added[number]
-            more = None if third is None else self.view.rows(third, chosen)
-            rows.append((self.view.unfold(one, chosen), self.view.rows(out, chosen), more))
-        return rows
-
-
-def spread(count: int, limit: int | None, offset: int = 0) -> npt.NDArray[np.intp] | None:
-    """Return about ``limit`` of ``count`` positions, evenly spread; None for all.
-
-    The step has no factor in common with ``count``, so rows and columns of a map are met alike; ``offset``, the number
-    of the sample, moves the first one.
-    """
-    if limit is None or count <= limit:
-        return None
-    step = -(-count // limit)
-    while math.gcd(step, count) > 1:
-        step += 1
-    return np.arange(offset % min(step, count), count, step, dtype=np.intp)
-
-
-def _layer(graph: Graph, name: str, ops: OpTable) -> _Layer:
-    op = _producer(graph, name)
-    view = ops.matrix(op, graph)
-    data = None if view is None else op.input(view.data)
-    if view is None or data is None:
-        raise UsageError(f"{op.label!r} is no layer with a constant weight, so it has no moments")
-    return _Layer(name, data.name, view)
-
-
-def _add(sums: dict[str, MomentSums], layers: Sequence[_Layer], rows: Sequence[_Rows]) -> None:
+def _add(sums: dict[str, MomentSums], layers: Sequence[Layer], rows: Sequence[SampleRows]) -> None:
     for layer, parts in zip(layers, rows, strict=True):
         for x, y, _ in parts:
             sums[layer.output].add(x, y)
 
 
 def _data_name(graph: Graph, name: str, ops: OpTable) -> str:
-    return _layer(graph, name, ops).data
-
-
-def _producer(graph: Graph, name: str) -> Op:
-    producer = graph.find(name).producer if graph.has_name(name) else None
-    if producer is None:
-        raise UsageError(f"no layer of the graph gives {name!r}")
-    return producer
-
-
-def residual_aims(graph: Graph, layers: Sequence[str], ops: OpTable | None = None) -> dict[str, tuple[str, str]]:
-    """Return (sum, other) for each layer whose output is added to a computed tensor; see :class:`LayerWalk`.
-
-    A bias may be added in between. Of two layers that meet in one sum, the one with more layers in front makes up for
-    both.
-    """
-    table, depth = ops or builtin_table(), _depths(graph, layers)
-    found: dict[str, tuple[str, str]] = {}
-    for name in layers:
-        value = graph.find(name)
-        op = _producer(graph, name)
-        view = table.matrix(op, graph)
-        bias = None if view is None else layer_bias(graph, op, view)
-        if bias is not None and not bias.inside:
-            value = bias.op.output
-        users = graph.users(value)
-        if not graph.single_use(value) or not users[0].is_a("Add"):
-            continue
-        other = users[0].input(1 if users[0].input(0) is value else 0)
-        if other is None or graph.constant(other) is not None or other.shape is None or other.shape != value.shape:
-            continue
-        if depth[other] < depth[value]:
-            found[name] = (users[0].output.name, other.name)
-    return found
-
-
-def _depths(graph: Graph, layers: Sequence[str]) -> dict[Value, int]:
-    """Return for each value how many layers lie one behind the other in front of it, its own included."""
-    wanted = set(layers)
-    depth: dict[Value, int] = {value: 0 for value in graph.values() if value.producer is None}
-    for op in graph.ops():
-        level = max((depth[cast(Value, value)] for value, _ in graph.edges_into(op)), default=0)
-        for value in op.outputs:
-            depth[value] = level + (value.name in wanted)
-    return depth
-
-
-def _levels(graph: Graph, layers: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Group layers by how many of them lie one behind the other in front; each group in the order of the graph."""
-    wanted, levels = set(layers), dict[int, list[str]]()
-    for value, depth in _depths(graph, layers).items():
-        if value.name in wanted:
-            levels.setdefault(depth, []).append(value.name)
-    return tuple(tuple(names) for _, names in sorted(levels.items()))
+    return layer_of(graph, name, ops).data
 
 
 def _batch(feeds: Feeds) -> int:
