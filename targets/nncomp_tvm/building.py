@@ -58,7 +58,10 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
         with compiler_errors(loud=tuning is not None):
             built = build_cpu(lowered.module, chosen, threads=ctx.threads, tuning=tuning)
         manifest = Manifest(lowered.inputs, lowered.outputs, "cpu", target, VERSION, lowered.pinned)
-        kernels = tuple(CompiledKernel(one.name, one.ops, integer=one.integer, macs=one.macs) for one in built.kernels)
+        kernels = tuple(
+            CompiledKernel(one.name, one.ops, integer=one.integer, macs=one.macs, tuned=one.tuned)
+            for one in built.kernels
+        )
         return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, foreign=foreign)
 
     return _gated(graph, ctx, sizes, compiled, command)

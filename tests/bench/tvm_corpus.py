@@ -1,7 +1,8 @@
 """ONNX's backend tests through TVM: how many pass through target ``tvm-cpu``, and how many through its plain frontend.
 
 Each test runs in a worker process, so that a crash is one test's. A test passes when its own tolerance holds; it is
-*refused* when the target says so beforehand, *failed* when something else ends it, *wrong* when it runs and differs.
+*refused* when the target says so beforehand, *gated* when the gate stops it, *failed* when something else ends it,
+*wrong* when it runs and differs, and *beyond* when ONNX Runtime does not hold the test's tolerance either.
 
     python tests/bench/tvm_corpus.py [--engine target|plain] [--kinds node simple ...] [--only TEXT ...] [--json FILE]
 """
@@ -23,6 +24,7 @@ import numpy as np
 import nncomp
 from nncomp.errors import GateError, NncompError, UnsupportedError
 from nncomp.onnx_io import graph_from_proto
+from nncomp.runtime import Session
 from nncomp.testing.conformance import mismatches
 from nncomp.testing.corpus import BackendCase, backend_cases
 
@@ -81,7 +83,13 @@ def through_plain_frontend(case: BackendCase) -> Verdict:
 def judged(case: BackendCase, outputs: list[Any]) -> Verdict:
     """Hold outputs to the test's tolerance."""
     problems = mismatches(case, outputs)
-    return ("wrong", problems[0]) if problems else ("passed", "")
+    if not problems:
+        return "passed", ""
+    try:
+        theirs = mismatches(case, [Session(graph_from_proto(case.model)).run(inputs) for inputs, _ in case.samples])
+    except NncompError:
+        theirs = []
+    return "beyond" if theirs else "wrong", problems[0]
 
 
 ENGINES = {"target": through_target, "plain": through_plain_frontend}

@@ -148,7 +148,7 @@ def _rounded(math: VectorMath, x: Expr) -> Expr:
 def _quantize_by(math: VectorMath, x: Expr, scale: Expr, zero: Expr, attrs: Sequence[float]) -> Expr:
     """Quantize with a scale and a zero point that come from memory; attrs: low, high."""
     low, high = attrs
-    rounded = tirx.nearbyint(x * (math.number(1.0) / scale)) + _cast(math, zero, "float32")
+    rounded = tirx.nearbyint(x / scale) + _cast(math, zero, "float32")
     return _cast(math, _cast(math, _clip(math, rounded, low, high), "int32"), "uint8" if low == 0 else "int8")
 
 

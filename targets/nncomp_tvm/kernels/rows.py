@@ -82,7 +82,10 @@ class _RowKernel:
         self._over(lambda column, lanes: self._finish(row, column, lanes, None))
 
     def _extreme(self, row: Expr, start: float, join: Callable[[Expr, Expr], Expr]) -> None:
-        self.code.store(self.y, row, self._fold(lambda c, n: self._read(row, c, n), start, join))
+        """Fold a row as ONNX Runtime does: NaN stays where it comes first, and is passed over elsewhere."""
+        found = self._fold(lambda c, n: self._read(row, c, n), start, lambda old, new: join(new, old))
+        first = self._read(row, 0, 1)
+        self.code.store(self.y, row, tirx.Select(tirx.isnan(first), first, found))
 
     def _read(self, row: Expr, column: Expr, lanes: int) -> Expr:
         return load(self.x, row * self.shape.columns + column, lanes)

@@ -134,6 +134,8 @@ class Walk:
             inputs=[None if value is None else self._expr(value) for value in op.inputs],
             arrays=[None if value is None else self.known.get(value) for value in op.inputs],
         )
+        if (op.is_a("Cast") or op.is_a("CastLike")) and any(_is_float8(value) for value in (op.inputs[0], op.output)):
+            raise NotLoweredError("TVM rounds otherwise than ONNX where it converts 8-bit floats")
         for value in op.outputs:
             if value.tensor_type is not None and not _is_whole_bytes(value.tensor_type.dtype):
                 raise NotLoweredError(f"its output {value.name!r} is {value.tensor_type.dtype.name}")
@@ -174,6 +176,10 @@ class Walk:
         if name not in self._symbols:
             self._symbols[name] = tirx.Var(f"n{len(self._symbols)}", "int64")
         return self._symbols[name]
+
+
+def _is_float8(value: Value | None) -> bool:
+    return value is not None and value.tensor_type is not None and "FLOAT8E" in value.tensor_type.dtype.name
 
 
 def _is_whole_bytes(dtype: DataType) -> bool:

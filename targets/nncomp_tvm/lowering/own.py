@@ -213,18 +213,49 @@ def chain(call: Call) -> Sequence[Expr] | None:
     """Sum, Max, Min and Mean of several tensors, one after the other; TVM's converter stacks them first."""
     function = {"Max": relax.op.maximum, "Min": relax.op.minimum}.get(call.op.kind, relax.op.add)
     result = call.inputs[0]
-    for other in call.inputs[1:]:
-        result = call.builder.emit(function(result, other))
+    keeps_nan = function is relax.op.add or call.dtype(0).kind != "f"
+    for slot, other in enumerate(call.inputs[1:], 1):
+        known = call.array(slot)
+        if known is not None and not keeps_nan and not np.isnan(known).any():
+            result = call.builder.emit(function(other, result))  # of two that do not compare it is the second
+        elif keeps_nan or (slot == 1 and (first := call.array(0)) is not None and not np.isnan(first).any()):
+            result = call.builder.emit(function(result, other))
+        else:
+            greater = call.builder.emit(function(result, other))
+            result = call.builder.emit(relax.op.where(relax.op.isnan(result), result, greater))
     if call.op.kind == "Mean":
         count = constant(np.asarray(len(call.inputs), call.dtype(0)))
         result = call.builder.emit(relax.op.divide(result, count))
     return [result]
 
 
+def log_sum_exp(call: Call) -> Sequence[Expr] | None:
+    """log(sum(exp(x - m))) + m with m = max(x), or 0 where that is infinite, for infinity - infinity is none."""
+    axes, emit = call.op.attr("axes"), call.builder.emit
+    if call.opset >= 18:
+        known = call.array(1)
+        axes = None if known is None else known.tolist()
+        if (known is None and call.given(1)) or (not axes and call.op.attr("noop_with_empty_axes", 0)):
+            return None
+    if call.dtype(0).kind != "f":
+        return None
+    axes, keep = list(axes) if axes else None, bool(call.op.attr("keepdims", 1))
+
+    def around(highest: Expr) -> Expr:
+        zero = constant(np.asarray(0, call.dtype(0)))
+        return emit(relax.op.where(emit(relax.op.isfinite(highest)), highest, zero))
+
+    middle = around(emit(relax.op.max(call.inputs[0], axes, True)))
+    terms = emit(relax.op.exp(emit(relax.op.subtract(call.inputs[0], middle))))
+    total = emit(relax.op.log(emit(relax.op.sum(terms, axes, keep))))
+    offset = middle if keep else around(emit(relax.op.max(call.inputs[0], axes, False)))
+    return [emit(relax.op.add(total, offset))]
+
+
 def tile(call: Call) -> Sequence[Expr] | None:
     """Repeat along each axis: (d, ..) -> (1, d, ..) -> (r, d, ..) -> (r d, ..).
 
-    TVM's own form reads x[i % d], which LLVM 21 compiles to wrong code for AVX512.
+    TVM's own form reads x[i % d]; compiled for AVX512 it gave other elements than ONNX Runtime (TVM 0.27).
     """
     shape, repeats = call.static_shape(0), call.array(1)
     if shape is None or repeats is None or not shape or call.opset < 6:
@@ -253,6 +284,7 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "Min": chain,
         "OneHot": one_hot,
         "Pow": power,
+        "ReduceLogSumExp": log_sum_exp,
         "Resize": resize,
         "Slice": slice_,
         "Sum": chain,

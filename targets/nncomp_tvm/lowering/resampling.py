@@ -7,7 +7,7 @@ and more with ``antialias``. Places and weights are numpy's; what is emitted is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,11 @@ from nncomp_tvm.library import Expr, constant, relax
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
 
 Array = npt.NDArray[Any]
+
+_CORNERS: Final = frozenset({"align_corners", "tf_crop_and_resize"})
+"""Modes that divide by the new size - 1: before it is rounded in ONNX's evaluator, after it in ONNX Runtime."""
+
+_WHOLE: Final = 1e-3  # a scale is a float32
 
 
 def resize(call: Call) -> Sequence[Expr] | None:
@@ -38,6 +43,10 @@ def resize(call: Call) -> Sequence[Expr] | None:
         if old == new and scale == 1 and not crop:
             continue
         window = (float(roi[number]), float(roi[number + len(axes)])) if crop and roi is not None else (0.0, 1.0)
+        if transform in _CORNERS and abs(old * scale - new) > _WHOLE:
+            raise NotLoweredError(
+                f"{transform} from {old} to {old * scale:g} elements is another thing in ONNX Runtime than in ONNX"
+            )
         places = _places((old, new), scale, transform, window)
         if crop:
             outside.append((axis, (places < 0) | (places > old - 1)))

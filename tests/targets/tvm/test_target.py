@@ -44,6 +44,31 @@ def test_check_names_what_does_not_lower():
     ]
 
 
+@pytest.mark.parametrize(
+    "cast",
+    ["float[4] x) => (float8e4m3fn[4] y) { y = Cast <to = 17>", "float8e5m2[4] x) => (float[4] y) { y = Cast <to = 1>"],
+)
+def test_conversions_of_8_bit_floats_are_refused_beforehand(cast):
+    assert check(f"g ({cast} (x) }}") == [
+        ("refused", "Cast(y)", "Cast", "TVM rounds otherwise than ONNX where it converts 8-bit floats")
+    ]
+
+
+def test_a_resize_that_onnx_runtime_and_onnx_understand_differently_is_refused():
+    resize = (
+        "g (float[1,1,2,4] x) => (float[] y) <float[2] by = {0.6, 0.6}> { y = Resize <axes = [2, 3], %s> (x, , by) }"
+    )
+    assert check(resize % 'mode = "linear", coordinate_transformation_mode = "align_corners"') == [
+        (
+            "refused",
+            "Resize(y)",
+            "Resize",
+            "align_corners from 2 to 1.2 elements is another thing in ONNX Runtime than in ONNX",
+        )
+    ]
+    assert check(resize % 'mode = "linear"') == [("ok", "Resize(y)", "Resize", "")]
+
+
 def test_what_does_not_lower_is_refused_by_name():
     model = graph("g (float[2,3] x) => (float[2,3] y) { a = Relu (x) y = com.acme.Odd (a) }", opset=18)
     with pytest.raises(UnsupportedError) as refusal:
@@ -87,6 +112,7 @@ def test_tuning_tells_how_far_it_is_and_is_not_repeated(tmp_path):
     for _ in range(2):
         artifact = TvmCpuTarget.from_options(options).build(model, nncomp.Context(progress=Watch()))
         assert told == [("tuning,", 1, 1)]
+        assert [kernel["tuned"] for kernel in artifact.report()["kernels"]] == [True]
     feeds = random_feeds(model, seed=1)
     np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
 
