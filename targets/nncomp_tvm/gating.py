@@ -75,6 +75,8 @@ def difference(graph: Graph, expected: Mapping[str, Any], got: Mapping[str, Any]
     limit = _limit(graph)
     for name, wanted in expected.items():
         found = got[name]
+        if isinstance(wanted, list) != isinstance(found, list):
+            return f"output {name!r} is {_form(found)}, not {_form(wanted)}"
         quantized = _is_code(graph, name)
         if quantized and np.shape(wanted) == np.shape(found):
             steps = int(np.abs(np.asarray(wanted, np.int64) - np.asarray(found, np.int64)).max(initial=0))
@@ -140,6 +142,10 @@ def _limit(graph: Graph) -> float:
 def _is_code(graph: Graph, name: str) -> bool:
     producer = graph.find(name).producer
     return producer is not None and producer.kind in ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv")
+
+
+def _form(value: Any) -> str:
+    return "a sequence" if isinstance(value, list) else "a tensor"
 
 
 def _has_float(value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from nncomp.ir import Attribute, AttributeType, Tensor
+from nncomp.ir import Attribute, AttributeType, OptionalType, SequenceType, Tensor
 from nncomp.onnx_io.writer import attribute_to_proto
 from nncomp_tvm.library import Expr, onnx_frontend, relax
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
@@ -62,7 +62,9 @@ def _operand(call: Call, expr: Expr | None) -> Expr | None:
 
 
 def _results(call: Call, result: Expr) -> Sequence[Expr]:
-    if isinstance(result, relax.Tuple):
+    if len(call.op.outputs) == 1 and isinstance(call.op.output.type, OptionalType | SequenceType):
+        found = [result]
+    elif isinstance(result, relax.Tuple):
         found = list(result.fields)
     elif isinstance(result.ty, relax.TupleType) and call.op.output.tensor_type is not None:
         whole = call.builder.emit(result)

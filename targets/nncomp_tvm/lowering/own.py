@@ -252,6 +252,34 @@ def log_sum_exp(call: Call) -> Sequence[Expr] | None:
     return [emit(relax.op.add(total, offset))]
 
 
+def is_inf(call: Call) -> Sequence[Expr] | None:
+    """Infinity of one sign, which TVM's converter does not tell from the other."""
+    signs = [sign for sign, name in ((1, "detect_positive"), (-1, "detect_negative")) if call.op.attr(name, 1)]
+    if len(signs) != 1:
+        return None
+    infinity = constant(np.asarray(signs[0] * np.inf, call.dtype(0)))
+    return [call.builder.emit(relax.op.equal(call.inputs[0], infinity))]
+
+
+def space_to_depth(call: Call) -> Sequence[Expr] | None:
+    """Blocks become channels; with ``CRD``, which TVM's converter overlooks, those of a channel lie together."""
+    shape, size = call.static_shape(0), int(call.op.attr("blocksize"))
+    if call.op.attr("mode", "DCR") != "CRD" or shape is None:
+        return None
+    batch, channels, high, wide = shape
+    apart = relax.op.reshape(call.inputs[0], (batch, channels, high // size, size, wide // size, size))
+    turned = relax.op.permute_dims(call.builder.emit(apart), [0, 1, 3, 5, 2, 4])
+    whole = (batch, channels * size * size, high // size, wide // size)
+    return [call.builder.emit(relax.op.reshape(call.builder.emit(turned), whole))]
+
+
+def batch_normalization(call: Call) -> Sequence[Expr] | None:
+    """That of inference is left to TVM; the other computes new statistics, which TVM's converter does not."""
+    if call.op.attr("training_mode", 0):
+        raise NotLoweredError("it is being trained")
+    return None
+
+
 def tile(call: Call) -> Sequence[Expr] | None:
     """Repeat along each axis: (d, ..) -> (1, d, ..) -> (r, d, ..) -> (r d, ..).
 
@@ -270,6 +298,7 @@ def tile(call: Call) -> Sequence[Expr] | None:
 
 OWN: Final[Mapping[str, Emission]] = MappingProxyType(
     {
+        "BatchNormalization": batch_normalization,
         "BitCast": bit_cast,
         "Clip": clip,
         "CumProd": cumulative,
@@ -278,6 +307,7 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "DynamicQuantizeLinear": dynamic_quantize,
         "EyeLike": eye_like,
         "Gather": gather,
+        "IsInf": is_inf,
         "MatMulInteger": matmul_integer,
         "Max": chain,
         "Mean": chain,
@@ -287,6 +317,7 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "ReduceLogSumExp": log_sum_exp,
         "Resize": resize,
         "Slice": slice_,
+        "SpaceToDepth": space_to_depth,
         "Sum": chain,
         "Tile": tile,
     }

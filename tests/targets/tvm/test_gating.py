@@ -86,3 +86,11 @@ def test_what_nobody_can_run_for_comparison_is_a_warning(monkeypatch):
     ]
     feeds = {"x": np.array([-1, 1], np.float32)}
     np.testing.assert_array_equal(artifact.run(feeds)["y"], run(model, feeds)["y"])
+
+
+def test_a_tensor_is_no_sequence():
+    model = graph("g (float[2] x) => (seq(float[2]) y) { y = SequenceConstruct (x) }", opset=18)
+    ones = np.ones(2, np.float32)
+    assert difference(model, {"y": [ones]}, {"y": [ones]}) == ""
+    assert difference(model, {"y": [ones]}, {"y": ones}) == "output 'y' is a tensor, not a sequence"
+    assert difference(model, {"y": ones}, {"y": [ones]}) == "output 'y' is a sequence, not a tensor"

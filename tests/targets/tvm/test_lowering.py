@@ -139,3 +139,40 @@ def test_tiles_are_right_on_wide_vectors():
     assert_agrees("""
     g (float[2,3,4,5] x) => (float[] y) <int64[4] times = {7, 6, 4, 2}> { y = Tile (x, times) }
     """)
+
+
+def test_infinities_of_one_sign_are_told_from_the_other():
+    x = np.array([-np.inf, np.inf, np.nan, 1], np.float32)
+    assert_agrees(
+        """
+        g (float[4] x) => (bool[4] a, bool[4] b)
+        { a = IsInf <detect_positive = 0> (x) b = IsInf <detect_negative = 0> (x) }
+        """,
+        feeds={"x": x},
+    )
+
+
+def test_blocks_of_pixels_become_channels_in_either_order():
+    model = graph(
+        'g (float[1,2,4,6] x) => (float[] y) { y = SpaceToDepth <blocksize = 2, mode = "CRD"> (x) }', opset=28
+    )
+    x = np.arange(48, dtype=np.float32).reshape(1, 2, 4, 6)
+    y = TvmCpuTarget().build(model, nncomp.Context()).run({"x": x})["y"]
+    np.testing.assert_array_equal(y, x.reshape(1, 2, 2, 2, 3, 2).transpose(0, 1, 3, 5, 2, 4).reshape(1, 8, 2, 3))
+
+
+def test_a_sequence_of_one_tensor_stays_a_sequence():
+    model, artifact = built("g (float[3] x) => (seq(float[3]) y) { y = SequenceConstruct (x) }")
+    feeds = random_feeds(model, seed=1)
+    found = artifact.run(feeds)["y"]
+    assert isinstance(found, list)
+    np.testing.assert_array_equal(found, [feeds["x"]])
+
+
+def test_normalisation_that_is_trained_is_refused():
+    with pytest.raises(UnsupportedError) as refusal:
+        built("""
+        g (float[1,2,3] x) => (float[] y, float[] mean, float[] var) <float[2] a = {1, 2}>
+        { y, mean, var = BatchNormalization <training_mode = 1> (x, a, a, a, a) }
+        """)
+    assert refusal.value.message == "TVM cannot take 'BatchNormalization(y)' (BatchNormalization): it is being trained"
