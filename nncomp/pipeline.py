@@ -91,6 +91,7 @@ class Pipeline:
         owners: plugin by pass name, for messages.
         keep_going: roll a failed pass back and go on with the next.
         reproducer: folder in which a failed pass leaves what replays it; None writes nothing.
+        replay_options: what the command that replays it needs beside, such as ``" --plugin mine"``.
         keeper: told after each pass, and asked where to begin.
         apart: run each pass in a process of its own: one that crashes is named, and costs nothing else.
 
@@ -104,6 +105,7 @@ class Pipeline:
     owners: dict[str, str] = field(default_factory=dict)
     keep_going: bool = False
     reproducer: Path | None = None
+    replay_options: str = ""
     keeper: Keeper | None = None
     apart: bool = False
 
@@ -247,7 +249,7 @@ class Pipeline:
     def _write_reproducer(self, step: Pass, before: Graph, folder: Path) -> str:
         save(before, folder / "before.onnx")
         write_atomically(folder / "recipe.toml", [f"passes = [{toml_text(step.spec)}]\n".encode()])
-        command = f"nncomp compile {folder}/before.onnx -r {folder}/recipe.toml -o {folder}/out"
+        command = f"nncomp compile {folder}/before.onnx -r {folder}/recipe.toml -o {folder}/out{self.replay_options}"
         try:
             feeds = self.gate.feeds(before) if self.gate is not None else []
         except UnsupportedError:  # inputs that cannot be made up: the gate compared nothing

@@ -88,6 +88,11 @@ class Registry:
             registry.load(module, partial(importlib.import_module, module), origin=f"--plugin {module}")
         return registry
 
+    @property
+    def flags(self) -> str:
+        """The options that load the modules named in ``discover(extra)``, each with a space in front."""
+        return "".join(f" {state.origin}" for state in self.plugins if state.origin.startswith("--plugin "))
+
     def load(self, name: str, load: Callable[[], object], *, origin: str = "") -> None:
         """Load one plugin and register all that it brings, or nothing."""
         try:

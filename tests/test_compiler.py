@@ -346,6 +346,25 @@ def test_what_replays_a_failed_pass_is_kept_beside_the_output(registry, model, t
         )
 
 
+def test_what_replays_a_pass_of_a_plugin_given_by_name_names_the_plugin(model, tmp_path, monkeypatch):
+    (tmp_path / "acme_liar.py").write_text(
+        "import nncomp\n"
+        "NNCOMP_API = 1\n"
+        "class Raiser(nncomp.Pass):\n"
+        "    name = 'raiser'\n"
+        "    effect = nncomp.Effect.EXACT\n"
+        "    def run(self, graph, ctx):\n"
+        "        raise KeyError('boo')\n"
+        "@nncomp.hookimpl\n"
+        "def nncomp_passes():\n"
+        "    return [Raiser]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError) as caught:
+        compiled(Registry.discover(["acme_liar"]), model, out=tmp_path / "out", passes=("raiser",), target="ort")
+    assert f" -o {tmp_path}/out.repro/out --plugin acme_liar --data " in caught.value.hint
+
+
 def test_keep_going_rolls_a_failed_pass_back_and_says_so(registry, model):
     result = compiled(registry, model, passes=("drop-identity", "breaker", "nothing"), keep_going=True)
     assert [op.kind for op in result.artifact.graph.ops()] == ["MatMul"]

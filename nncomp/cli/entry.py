@@ -14,11 +14,11 @@ from typing import NoReturn
 
 import typer
 
+from nncomp.cli import INTERRUPTED
 from nncomp.cli.app import app
 from nncomp.cli.streams import message, one_line, prepare_streams
 from nncomp.errors import NncompError, ResourceError, UsageError
 
-INTERRUPTED = 130
 CLOSED_PIPE = 141
 _BUG = "NNC-X999"
 _COMPLETION = ("--install-completion", "--show-completion")

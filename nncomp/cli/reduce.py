@@ -56,4 +56,4 @@ def reduce(
         return
     print(f"{found.code}: {found.message}")
     print(f"{found.ops_before} ops became {found.ops_after}")
-    say(f"replay: nncomp compile {out}/repro.onnx -r {out}/recipe.toml --seed {seed}")
+    say(f"replay: nncomp compile {out}/repro.onnx -r {out}/recipe.toml --seed {seed}{registry.flags}")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-_LONGEST: Final = 200
+LONGEST: Final = 200
 
 
 def prepare_streams() -> None:
@@ -51,7 +51,7 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else " " if char.isspace() else _escaped(char) for char in text).strip()
 
 
-def printable(text: str, *, longest: int = _LONGEST) -> str:
+def printable(text: str, *, longest: int = LONGEST) -> str:
     """Return a name from a model as a console may show it: escaped, and cut in the middle when it is too long."""
     if len(text) <= longest and len(shown := _all_escaped(text)) <= longest:
         return shown

@@ -48,6 +48,7 @@ def show_plan(plan: CompilePlan) -> None:
     show_table(
         "", ("", "pass, all options", "effect", "plugin"),
         [(number, one.spec, one.effect, one.plugin) for number, one in enumerate(plan.passes, 1)],
+        whole=True,
     )  # fmt: skip
     groups = Counter((one.level, one.kind, one.reason) for one in plan.findings)
     say()

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nncomp.cli.streams import printable
+from nncomp.cli.streams import LONGEST, printable
 from nncomp.wording import bytes_text, count_text, decibel_text, ratio_text, time_text
 
 __all__ = [
@@ -25,9 +25,15 @@ _LONGEST_LINE: Final = 4000
 
 
 def show_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[int] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Iterable[int] = (),
+    whole: bool = False,
 ) -> None:
-    """Print a table; columns in ``right`` are numbers."""
+    """Print a table; columns in ``right`` are numbers, and long cells are cut in the middle unless ``whole``."""
+    longest = _LONGEST_LINE if whole else LONGEST
     table = Table(
         title=title or None,
         box=box.SIMPLE_HEAD,
@@ -40,8 +46,8 @@ def show_table(
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
-    _print(table)
+        table.add_row(*(Text(printable(str(cell), longest=longest)) for cell in row))
+    _print(table, width=2 * _LONGEST_LINE if whole and _piped() else None)
 
 
 def say(text: str = "") -> None:
@@ -57,15 +63,15 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def stdout() -> Console:
+def stdout(width: int | None = None) -> Console:
     """Return a console for stdout: as wide as the terminal, or as ``COLUMNS`` says; wide when piped."""
-    width = _PIPE_WIDTH if _piped() else None
+    width = width or (_PIPE_WIDTH if _piped() else None)
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
-def _print(renderable: RenderableType) -> None:
+def _print(renderable: RenderableType, width: int | None = None) -> None:
     """Print without the spaces that fill up lines: nobody sees them, and they break lines that are copied."""
-    console = stdout()
+    console = stdout(width)
     with console.capture() as captured:
         console.print(renderable)
     for line in captured.get().rstrip("\n").split("\n"):

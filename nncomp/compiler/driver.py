@@ -22,6 +22,7 @@ from nncomp.compiler.outputs import (
     REJECTED_PAGE,
     REJECTED_REPORT,
     REPORT,
+    earlier,
     write_outputs,
 )
 from nncomp.compiler.planning import Prepared, prepare
@@ -133,6 +134,8 @@ def _delivered(prepared: Prepared, plan: CompilePlan, made: Made, started: float
     if missed:
         files = result.files
         kept = f"the result is kept as {str(files[0])!r}" if files else "loosen the budget, or change the recipe"
+        if older := [] if out is None else earlier(out):
+            kept += f"; {' and '.join(older)} in that folder {'is' if len(older) == 1 else 'are'} of an earlier run"
         raise BudgetMissedError(f"the budget is missed: {'; '.join(missed)}", result=result, hint=kept)
     return result
 

@@ -70,6 +70,7 @@ def make(prepared: Prepared, checkpoint: Checkpoint | None, cache: Cache | None)
         apart=request.isolate,
         instruments=[_PassLog(), ValueWatch(ctx, prepared.feeds)],
         reproducer=prepared.reproducer,
+        replay_options=prepared.registry.flags,
         keeper=checkpoint,
     )
     records = pipeline.run(graph, ctx)

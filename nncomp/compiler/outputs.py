@@ -100,6 +100,11 @@ def write_outputs(
         ) from error
 
 
+def earlier(out: Path) -> list[str]:
+    """Return what people open of a result in ``out`` beside one that was rejected: an earlier run wrote it."""
+    return [name for name in (f"{MODEL}.onnx", PAGE) if (out / name).is_file()]
+
+
 def _move(folder: Path, out: Path, names: list[str]) -> None:
     for name in names:
         (out / name).parent.mkdir(parents=True, exist_ok=True)

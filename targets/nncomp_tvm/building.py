@@ -15,11 +15,12 @@ from nncomp.passes import Context
 from nncomp.runtime import Feeds
 from nncomp_tvm.artifact import CompiledKernel, TvmArtifact, last_line
 from nncomp_tvm.gating import UnseenWarning, checked
-from nncomp_tvm.gpu import build_gpu, compiler_missing, detected_arch, gpu_at_hand
+from nncomp_tvm.gpu import build_gpu, detected_arch, gpu_at_hand
 from nncomp_tvm.kernels import CpuTarget, TuningOptions, TuningProgress, build_cpu
 from nncomp_tvm.library import VERSION, is_cpu, lacking_features, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
 from nncomp_tvm.manifest import Manifest
+from nncomp_tvm.nvrtc import compiler_missing
 
 if TYPE_CHECKING:
     from nncomp_tvm.target import CpuOptions

@@ -6,17 +6,16 @@ here, so that who loads the library needs no compiler (the loader of the docs ha
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from nncomp.errors import UnsupportedError
 from nncomp_tvm.library import dlight, nvcc, relax, tvm
+from nncomp_tvm.nvrtc import compiler_missing, toolkit
 
 DEFAULT_ARCH: Final = "sm_80"
 """What is compiled for where nobody says it and no GPU is at hand."""
@@ -102,30 +101,16 @@ def build_gpu(module: Any, arch: str, *, half: bool) -> GpuBuild:
     return GpuBuild(executable, source, ptx, cubin, kernels)
 
 
-def compiler_missing() -> str:
-    """Return the pip command that installs NVRTC and its headers, "" where they are."""
-    return "" if _toolkit() is not None and importlib.util.find_spec("cuda") else "pip install 'nncomp[tvm-cuda]'"
-
-
-def _toolkit() -> Path | None:
-    """Return the folder of NVIDIA's packages that holds CUDA's headers."""
-    found = importlib.util.find_spec("nvidia")
-    places = [Path(place) for place in (found.submodule_search_locations or ())] if found is not None else []
-    return next(
-        (child for place in places for child in sorted(place.glob("cu*")) if (child / "include").is_dir()), None
-    )
-
-
 @contextmanager
 def _compiler() -> Iterator[list[str]]:
     """Let TVM find NVRTC's headers where pip puts them; give the flags that it does not know of."""
-    toolkit = _toolkit()
-    if toolkit is None or compiler_missing():
+    found = toolkit()
+    if found is None or compiler_missing():
         raise UnsupportedError(f"target 'tvm-cuda' needs NVRTC: {compiler_missing()}", code="NNC-T001")
     before = os.environ.get("CUDA_PATH")
-    os.environ["CUDA_PATH"] = str(toolkit)
+    os.environ["CUDA_PATH"] = str(found)
     try:
-        yield [f"-I{toolkit / 'include' / 'cccl'}"]
+        yield [f"-I{found / 'include' / 'cccl'}"]
     finally:
         if before is None:
             del os.environ["CUDA_PATH"]

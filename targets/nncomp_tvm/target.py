@@ -14,6 +14,7 @@ from nncomp.ir import Graph
 from nncomp.passes import Context, inline_table
 from nncomp.targets import Artifact, Capabilities, Finding, Target
 from nncomp_tvm.capabilities import CAPABILITIES
+from nncomp_tvm.nvrtc import compiler_missing
 
 if TYPE_CHECKING:
     from nncomp_tvm.lowering import Sizes
@@ -146,7 +147,12 @@ class TvmCudaTarget(LoweringTarget[CudaOptions]):
 
     name: ClassVar[str] = "tvm-cuda"
     summary: ClassVar[str] = "a library for an NVIDIA GPU, by TVM and NVRTC; no GPU is needed to build it"
+    library: ClassVar[str] = "apache-tvm and NVRTC"
     option_type: ClassVar[type[SizeOptions]] = CudaOptions
+
+    def missing(self) -> str:
+        """Return the pip command, "" when apache-tvm and NVRTC are installed."""
+        return compiler_missing() if find_spec("tvm") else "pip install 'nncomp[tvm-cuda]'"
 
     def build(self, graph: Graph, ctx: Context) -> Artifact:
         """Compile ``graph``; where there is a GPU, compare it with ONNX Runtime.

@@ -67,6 +67,9 @@ def test_a_dry_run_shows_passes_with_all_options_and_what_the_target_says(compil
     assert ended.status == 0
     assert "2   blur{amount=0.01, skip=[]}   lossy    acme_plugin" in ended.out
     assert "float     1   MatMul     all is float" in ended.out
+    names = ", ".join(f'"layer{number}"' for number in range(60))
+    many = f"skip=[{names}]"
+    assert f"blur{{amount=0.01, {many}}}   lossy" in compile_("--dry-run", "-p", f"blur{{{many}}}", out=None).out
     assert compile_("--dry-run", "--json", out=None).json["passes"][0] == {
         "spec": "drop-identity",
         "effect": "exact",
@@ -99,6 +102,14 @@ def test_a_missed_budget_shows_the_report_and_ends_with_5(compile_, tmp_path):
     assert ended.status == 5
     assert ended.json["status"] == "rejected"
     assert ended.json["error"]["code"] == "NNC-G004"
+    (tmp_path / "out" / "model.onnx").write_bytes(b"")
+    assert compile_("--min-sqnr", "60").messages[-1].endswith("; model.onnx in that folder is of an earlier run")
+    (tmp_path / "out" / "report.html").write_bytes(b"")
+    assert (
+        compile_("--min-sqnr", "60")
+        .messages[-1]
+        .endswith("; model.onnx and report.html in that folder are of an earlier run")
+    )
 
 
 def test_a_limit_on_accuracy_needs_labels_and_uses_them(compile_, tmp_path):

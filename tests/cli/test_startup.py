@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("onnxruntime", "onnx", "networkx", "pydantic", "numpy", "rich", "pluggy", "nncomp.ir", "nncomp.plugins")
 
 
@@ -27,3 +29,21 @@ def test_the_help_of_a_command_imports_nothing_heavy_either():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["from nncomp.cli import main; sys.exit(main(['--version']))", "runpy.run_module('nncomp', run_name='__main__')"],
+    ids=["script", "python -m"],
+)
+@pytest.mark.parametrize("module", ["nncomp.cli.entry", "typer", "nncomp.cli.axes"])
+def test_ctrl_c_during_the_imports_is_one_line_and_130(start, module):
+    code = (
+        "import runpy, sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        f"sys.meta_path.insert(0, Stop())\n{start}\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "nncomp: interrupted\n")

@@ -78,3 +78,11 @@ def test_without_nvrtc_it_says_what_to_install(monkeypatch):
         built()
     assert refusal.value.message == "target 'tvm-cuda' needs NVRTC: pip install 'nncomp[tvm-cuda]'"
     assert refusal.value.code == "NNC-T001"
+
+
+def test_what_is_listed_and_what_is_checked_say_it_too(monkeypatch):
+    monkeypatch.setattr("nncomp_tvm.target.compiler_missing", lambda: "pip install 'nncomp[tvm-cuda]'")
+    with pytest.raises(UnsupportedError) as refusal:
+        TvmCudaTarget().require()
+    assert refusal.value.message == "target 'tvm-cuda' needs apache-tvm and NVRTC: pip install 'nncomp[tvm-cuda]'"
+    assert TvmCudaTarget().missing() == "pip install 'nncomp[tvm-cuda]'"
