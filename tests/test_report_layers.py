@@ -12,6 +12,7 @@ from nncomp.ops import builtin_table
 from nncomp.passes import Context
 from nncomp.plugins import Registry
 from nncomp.report import LayerTime, find_layers, spread_of
+from nncomp.report.page import report_page
 from nncomp.report.page.blocks import blocks, drawing
 from nncomp.report.spread import BINS, sampled
 from nncomp.targets import Kernel
@@ -110,6 +111,22 @@ def test_an_activation_in_front_of_a_product_belongs_to_what_it_reads():
     assert [layer.ops for layer in found.layers] == [("Conv", "Relu"), ("Conv", "Add")]
 
 
+def test_an_activation_that_a_quantizer_replaces_belongs_to_the_convolution_in_front_of_it():
+    net = typed("""
+        g (float[1,2,4,4] x) => (float[1,2,4,4] y) <float s = {0.1}, uint8 z = {0}, float[2,2,1,1] w>
+        { [first] a = Conv (x, w) [act] b = Relu (a) q = QuantizeLinear (b, s, z) y = DequantizeLinear (q, s, z) }
+    """)
+    kernels = [
+        Kernel("Conv", ("a",), False),
+        Kernel("QuantizeLinear", ("q",), None),
+        Kernel("Dequantize", ("y",), None),
+    ]
+    found = find_layers(net, TABLE, kernels)
+    assert [(layer.ops, layer.precision) for layer in found.layers] == [
+        (("Conv", "Relu"), "float"), ((), "moves"), ((), "moves"),
+    ]  # fmt: skip
+
+
 def test_why_a_layer_is_float_comes_from_passes_then_from_the_target():
     found = find_layers(typed(FLOAT), TABLE, (), {"first": "asked for", "Add": "no kernel"})
     assert [layer.cause for layer in found.layers] == ["asked for", "", "", "no kernel"]
@@ -182,6 +199,17 @@ def test_what_was_not_measured_says_why(classifier):
     assert report.layers.skipped == {"latency": "not asked for", "error": "no pass changed numbers"}
     assert {times.latency_us for times in report.layers.times} == {None}
     assert report.as_dict()["measured"]["other_kernels_us"] is None
+
+
+def test_kernels_that_do_not_say_what_they_compute_make_no_layer(monkeypatch):
+    vague = (Kernel("fused_conv", (), True, 100.0),)
+    monkeypatch.setattr("nncomp_ort.artifact.OrtArtifact.kernels", lambda *_, **__: vague)
+    request = CompileRequest(model=graph(FLOAT), passes=("cleanup",), measure_seconds=0.05)
+    report = compile_model(request, Registry.discover()).report.as_dict()
+    assert [layer["name"] for layer in report["layers"]["items"]] == ["first", "act", "second", "sum"]
+    assert report["layers"]["skipped"]["kernels"] == "target 'ort' does not tell what each of its kernels computes"
+    assert report["measured"]["other_kernels_us"] is None
+    assert "the runtime put in" not in report_page(report)
 
 
 # ------------------------------------------------------------------ any graph

@@ -41,6 +41,9 @@ def layer_report(
     else:
         try:
             kernels = artifact.kernels(feeds, seconds=seconds)
+            if kernels and not any(kernel.outputs for kernel in kernels):
+                skipped["kernels"] = f"target {prepared.target.name!r} does not tell what each of its kernels computes"
+                kernels = ()
             baseline = artifact.kernels(feeds, graph=prepared.original, seconds=seconds) if kernels and seconds else ()
         except (UnsupportedError, RuntimeFailure) as error:
             skipped["kernels"] = error.message

@@ -23,6 +23,9 @@ _QUIET: Final = frozenset({*_QUANTIZERS, "Constant", "Cast", "Identity"})
 """Kinds that name a layer only when it holds nothing else."""
 
 
+_COMPUTES: Final = frozenset({Role.COMPUTE, Role.ELEMENTWISE, Role.ACTIVATION, Role.SENSITIVE})
+"""Roles of ops that are no part of a kernel which only moves numbers."""
+
 _CODES: Final = frozenset(
     {DataType.UINT4, DataType.INT4, DataType.UINT8, DataType.INT8, DataType.UINT16, DataType.INT16}
 )
@@ -154,7 +157,8 @@ def find_layers(
     order = graph.ops()
     fixed = _fixed(graph, order)
     own, homes = _anchored(graph, order, fixed, kernels)
-    _join(graph, ops, fixed, own)
+    moving = {key for key, mine in homes.items() if mine and all(kernel.integer is None for kernel in mine)}
+    _join(graph, ops, fixed, own, moving)
     last = {own[op]: place for place, op in enumerate(order) if op.kind not in _QUANTIZERS}
     places = {own[op]: last.get(own[op], place) for place, op in enumerate(order)}
     numbers = {key: number for number, key in enumerate(sorted(places, key=lambda key: (places[key], key)))}
@@ -209,11 +213,12 @@ def _anchored(
     return own, homes
 
 
-def _join(graph: Graph, ops: OpTable, fixed: set[Op], own: dict[Op, int]) -> None:
+def _join(graph: Graph, ops: OpTable, fixed: set[Op], own: dict[Op, int], moving: set[int]) -> None:
     """Give each op that has no kernel of its own the layer that it is part of.
 
-    From the end on, an op is part of what reads it; quantizers, what stands in front of them, and activations in front
-    of an op with a weight are part of what they read.
+    From the end on, an op is part of what reads it; quantizers, what stands in front of them, activations in front of
+    an op with a weight, and ops that compute in front of a kernel that only moves numbers (``moving``), are part of
+    what they read: a Relu that a quantizer's clipping replaces belongs to the convolution.
     """
     order = graph.ops()
     roles = {op: ops.quant(op, graph.opsets).role for op in order}
@@ -222,7 +227,8 @@ def _join(graph: Graph, ops: OpTable, fixed: set[Op], own: dict[Op, int]) -> Non
             continue
         user = next((user for value in op.outputs for user in graph.users(value) if user in own), None)
         activation = op not in fixed and roles[op] in (Role.ELEMENTWISE, Role.ACTIVATION)
-        if user is not None and not (activation and roles[user] is Role.COMPUTE):
+        moved = op not in fixed and roles[op] in _COMPUTES and user is not None and own[user] in moving
+        if user is not None and not moved and not (activation and roles[user] is Role.COMPUTE):
             own[op] = own[user]
     fresh = max(own.values(), default=-1) + 1
     for op in order:

@@ -34,6 +34,9 @@ FLOAT_COMPUTE: Final = frozenset(
 _GLUE: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"})
 _FLOAT_RESULT: Final = frozenset({"DequantizeLinear", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits"})
 _QUANTIZERS: Final = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QGemm"})
+_QGEMM_SCALE: Final = 7
+"""Input of QGemm that holds the scale of its output."""
+
 _SHAPES: Final = frozenset({"Shape", "Size"})
 
 
@@ -42,7 +45,7 @@ class Island:
     """A float kernel that multiplies and accumulates in a graph that should be integer.
 
     Attributes:
-        node: name in the executed graph.
+        node: what the model calls its op; the kernel's own name where no op is known.
         kind: kernel.
         cause: why it is float.
     """
@@ -121,13 +124,16 @@ def executed_of(graph: Graph) -> ModelProto:
         return executed_graph(save(graph, Path(folder) / "model.onnx")[0])
 
 
-def read_executed(model: ModelProto, causes: Mapping[str, str], kinds: Mapping[str, str]) -> Executed:
+def read_executed(
+    model: ModelProto, causes: Mapping[str, str], kinds: Mapping[str, str], labels: Mapping[str, str] | None = None
+) -> Executed:
     """Sort the kernels of an executed graph.
 
     Args:
         model: From :func:`executed_graph`.
         causes: Why an op was left float, by node name or by first output's name.
         kinds: Why ops of a kind have no integer kernel.
+        labels: What the model calls an op, by the same names.
     """
     nodes = list(_all_nodes(model.graph))
     islands = []
@@ -138,7 +144,9 @@ def read_executed(model: ModelProto, causes: Mapping[str, str], kinds: Mapping[s
         if node.op_type in INTEGER_COMPUTE:
             integer += 1
         elif node.op_type in FLOAT_COMPUTE:
-            islands.append(Island(node.name or node.output[0], node.op_type, _cause(node, causes, kinds)))
+            own = (labels[name] for name in _names(node) if labels and name in labels)
+            label = next(own, node.name or node.output[0])
+            islands.append(Island(label, node.op_type, _cause(node, causes, kinds)))
         elif node.op_type not in _GLUE and not node.op_type.startswith("QLinear"):
             others[node.op_type] += not set(node.output) <= not_float
     counts = Counter(node.op_type for node in nodes)
@@ -157,6 +165,8 @@ def values_that_are_not_float(graph: GraphProto) -> set[str]:
         casts = next((attr.i for attr in node.attribute if attr.name == "to"), None) if node.op_type == "Cast" else None
         keeps = bool(node.input) and node.input[0] in found and casts is None
         arises = node.op_type in _QUANTIZERS | _SHAPES or node.op_type.startswith("QLinear")
+        if node.op_type == "QGemm" and not any(node.input[_QGEMM_SCALE : _QGEMM_SCALE + 1]):
+            continue  # without the scale of its output it gives floats
         if keeps or arises or (casts is not None and casts not in floats):
             found.update(node.output)
     return found

@@ -70,15 +70,52 @@ def profiled(graph: Graph, feeds: Feeds, *, seconds: float, threads: int = 1) ->
     for event in events if seconds else ():
         times[event["name"].removesuffix(_EVENT)].append(float(event["dur"]))
     not_float = values_that_are_not_float(model.graph)
+    seen = _event_names(model, times)
     return tuple(
         Kernel(
             node.op_type,
-            numbered.computed(node),
+            outputs,
             _integer(node, not_float),
-            float(np.median(times[node.name])) if node.name in times else None,
+            float(np.median(times[name])) if name in times else None,
         )
-        for node in model.graph.node
+        for node, name, outputs in zip(
+            model.graph.node, seen, _computed(graph, numbered, model, not_float), strict=True
+        )
     )
+
+
+def _event_names(model: ModelProto, times: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return what the profiler calls each node: one without a name by its kind and a number, in the order of nodes."""
+    named = {node.name for node in model.graph.node if node.name}
+    unnamed: dict[str, list[str]] = defaultdict(list)
+    for name in times:
+        if name not in named:
+            unnamed[name.rpartition("_")[0]].append(name)
+    return [node.name or (unnamed[node.op_type].pop(0) if unnamed[node.op_type] else "") for node in model.graph.node]
+
+
+def _computed(graph: Graph, numbered: _Numbered, model: ModelProto, not_float: set[str]) -> list[tuple[str, ...]]:
+    """Return the values of ``graph`` that each kernel computes.
+
+    ONNX Runtime runs ops that it has no kernel for, such as HardSwish, as several nodes without names. A float one is
+    part of the only op in front of its reader that no kernel is known to compute, else of its reader's own op.
+    """
+    nodes = model.graph.node
+    found = [numbered.computed(node) for node in nodes]
+    known = {name for names in found for name in names}
+    readers = {name: place for place in reversed(range(len(nodes))) for name in nodes[place].input if name}
+    for place in reversed(range(len(nodes))):
+        reader = next((readers[name] for name in nodes[place].output if name in readers), None)
+        if found[place] or nodes[place].name or reader is None or _integer(nodes[place], not_float) is not False:
+            continue
+        own = found[reader]
+        if nodes[reader].name:
+            computed = (graph.find(name).producer for name in own)
+            sources = [value for op in computed if op is not None for value in op.inputs if value is not None]
+            hidden = [value.name for value in sources if value.producer is not None and value.name not in known]
+            own = tuple(dict.fromkeys(hidden)) if len(set(hidden)) == 1 else own
+        found[place] = own
+    return found
 
 
 @dataclass(frozen=True)

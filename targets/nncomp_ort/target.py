@@ -56,29 +56,32 @@ class OrtTarget(Target):
         for result in ctx.results.values():
             left |= result.get("left_float", {}) if isinstance(result, Mapping) else {}
         assert self.capabilities.int8 is not None
-        found = read_executed(executed, _causes(legal, left), self.capabilities.int8.float_causes)
+        labels = {op.label: op.label for _, op in legal.walk() if op.kind in FLOAT_COMPUTE}
+        found = read_executed(
+            executed, _known_as(legal, left), self.capabilities.int8.float_causes, _known_as(legal, labels)
+        )
         return OrtArtifact(legal, found, threads=ctx.threads)
 
 
-def _causes(graph: Graph, left: Mapping[str, str]) -> dict[str, str]:
-    """Return why ops are float, by their names, their outputs', and those of what may be fused into them.
+def _known_as(graph: Graph, told: Mapping[str, str]) -> dict[str, str]:
+    """Return what is told of ops, by their names, their outputs', and those of what may be fused into them.
 
     Args:
         graph: What is built.
-        left: Why, by label, as passes found it.
+        told: By label, such as why an op is float.
     """
-    causes: dict[str, str] = {}
+    known: dict[str, str] = {}
     chains: dict[str, str] = {}
     for part, op in graph.walk():
-        why = left.get(op.label, "")
-        if not why or not op.outputs:
+        text = told.get(op.label, "")
+        if not text or not op.outputs:
             continue
-        causes.update({name: why for name in (op.name, op.output.name) if name})
+        known.update({name: text for name in (op.name, op.output.name) if name})
         value = op.output
         while part.single_use(value) and part.users(value)[0].kind not in FLOAT_COMPUTE:
             value = part.users(value)[0].output
-            chains.setdefault(value.name, why)
-    return chains | causes
+            chains.setdefault(value.name, text)
+    return chains | known
 
 
 def _finding(graph: Graph, op: Op, role: QuantRole) -> Finding:

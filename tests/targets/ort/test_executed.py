@@ -6,8 +6,10 @@ import pytest
 
 from nncomp.errors import UnsupportedError
 from nncomp.onnx_io import save, to_bytes
+from nncomp.passes import Context
 from nncomp.testing import graph
 from nncomp_ort.executed import Executed, Island, executed_graph, executed_of, read_executed
+from nncomp_ort.target import OrtTarget
 
 UNKNOWN = "onnxruntime chose the float kernel: no integer pattern matched"
 WEIGHTS = "float[4,3,1,1] w, float[4,3,1,1] w1, float[4,4,1,1] w2, float[4,4,2,2] wt"
@@ -108,6 +110,15 @@ def test_a_cause_is_found_by_node_by_output_and_by_kind():
 def test_an_unnamed_node_has_no_cause_of_its_own():
     found = graph(f"g (float[1,4,8,8] x) => (float[] y) <{WEIGHTS}> {{ y = ConvTranspose (x, wt) }}")
     assert read(found, {"": "of nobody"}).islands == (Island("y", "ConvTranspose", UNKNOWN),)
+
+
+def test_an_island_has_the_name_that_the_model_gives_its_op():
+    net = f"""
+        g (float[1,3,8,8] x) => (float[1,4,8,8] y) <{WEIGHTS}>
+        {{ [wide] a = Conv (x, w) b = HardSwish (a) [deep] c = Conv (b, w2) y = Relu (c) }}
+    """
+    made = OrtTarget().build(graph(net), Context())
+    assert [island.node for island in made.executed.islands] == ["wide", "deep"]
 
 
 def test_a_convolution_without_a_quantizer_behind_it_is_an_island(pattern):

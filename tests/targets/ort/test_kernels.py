@@ -62,3 +62,38 @@ def test_an_artifact_tells_its_own_kernels_and_those_of_another_graph():
 def test_a_graph_that_cannot_be_run_is_refused():
     with pytest.raises(RuntimeFailure, match="Required inputs"):
         profiled(graph(NET), {}, seconds=0)
+
+
+def test_an_op_that_runs_as_several_float_kernels_without_names_is_what_they_compute():
+    net = graph("""
+        g (float[1,8] x) => (float[1,8] y) <float s = {0.1}, uint8 z = {128}>
+        {
+            q = QuantizeLinear (x, s, z)
+            d = DequantizeLinear (q, s, z)
+            h = HardSwish (d)
+            hq = QuantizeLinear (h, s, z)
+            y = DequantizeLinear (hq, s, z)
+        }
+    """)
+    found = profiled(net, {"x": np.ones((1, 8), np.float32)}, seconds=0.01)
+    parts = [kernel for kernel in found if kernel.outputs == ("h",)]
+    assert [(kernel.kind, kernel.integer) for kernel in parts] == [("HardSigmoid", False), ("Mul", False)]
+    assert all(kernel.latency_us is not None for kernel in parts)
+
+
+def test_what_reads_an_integer_product_that_gives_floats_is_float():
+    net = graph("""
+        g (float[1,8] x) => (float[1,4] y)
+        <float s = {0.1}, uint8 z = {128}, int8[8,4] w, int8 wz = {0}, int32[4] b, float bs = {0.01}, int32 bz = {0}>
+        {
+            q = QuantizeLinear (x, s, z)
+            d = DequantizeLinear (q, s, z)
+            dw = DequantizeLinear (w, s, wz)
+            db = DequantizeLinear (b, bs, bz)
+            a = Gemm (d, dw, db)
+            y = Softmax (a)
+        }
+    """)
+    found = {kernel.kind: kernel for kernel in profiled(net, {"x": np.ones((1, 8), np.float32)}, seconds=0)}
+    assert (found["QGemm"].integer, found["Softmax"].integer) == (True, False)
+    assert OrtTarget().build(net, Context()).report()["other_float_kernels"] == {"Softmax": 1}
