@@ -241,17 +241,21 @@ class Context:
 
 
 def told(left: Mapping[Op, str]) -> str:
-    """Return why ops were left alone, for the end of an error message: `` (2 x Conv: reason; ...)``, "" for none.
+    """Return why ops were left alone, for an error's end: `` (2 x Conv, 1 x Gemm: reason; ...)``, "" for none.
 
     Args:
-        left: Reason by op; the first four reasons are told, each with the kind of the first op that has it.
+        left: Reason by op; the first four reasons are told, each with how many ops of which kind have it.
     """
-    reasons: dict[str, list[Op]] = {}
+    reasons: dict[str, Counter[str]] = {}
     for op, reason in left.items():
-        reasons.setdefault(reason, []).append(op)
+        reasons.setdefault(reason, Counter())[op.kind] += 1
     if not reasons:
         return ""
-    return " (" + "; ".join(f"{len(ops)} x {ops[0].kind}: {reason}" for reason, ops in list(reasons.items())[:4]) + ")"
+    lines = [
+        ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) + f": {reason}"
+        for reason, kinds in list(reasons.items())[:4]
+    ]
+    return f" ({'; '.join(lines)})"
 
 
 def counted(notes: Sequence[Note]) -> list[tuple[Note, int]]:

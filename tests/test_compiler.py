@@ -221,6 +221,23 @@ def test_labels_give_accuracy_before_and_after(registry, model):
     assert report.as_dict()["accuracy"]["drop"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (np.arange(6) / 2, "are float64"),
+        (np.array([0, 1, 2, 0, 1, 2], np.float32), "are float32"),
+        (np.arange(6), "go from 0 to 5"),
+        (np.array([[0], [1], [2], [0], [1], [-1]]), "go from -1 to 2"),
+    ],
+)
+def test_labels_that_name_no_class_are_refused(registry, model, labels, told):
+    net = load(model)
+    with pytest.raises(DataError) as caught:
+        compiled(registry, net, data=arrays(net), labels=labels)
+    expected = "expected integers from 0 to 2, the classes of output 'y'"
+    assert (caught.value.code, caught.value.message) == ("NNC-D003", f"data: labels {told}, {expected}")
+
+
 def test_held_out_samples_and_labels_are_found_beside_the_calibration_samples(registry, model, tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5, 4)).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nncomp.compiler import BudgetMissedError, CompileRequest, compile_model
+from nncomp.errors import UnsupportedError
 from nncomp.hookspecs import hookimpl
 from nncomp.onnx_io import load, save
 from nncomp.passes import Effect, option
@@ -67,6 +68,9 @@ class Spoil(TunablePass):
 
     def alone(self, unit):
         return self.model_copy(update={"only": (unit,)})
+
+
+UNITS = [Unit(f"l{number}", "MatMul", ("full", "none")) for number in range(LAYERS)]
 
 
 class PricedArtifact(Artifact):
@@ -212,6 +216,31 @@ def test_a_goal_out_of_reach_keeps_the_best_so_far(job, tmp_path):
     written = json.loads((tmp_path / "out" / "report.rejected.json").read_text())
     assert [trial["chosen"] for trial in written["search"]["trials"]].count(True) == 1
     assert caught.value.exit_status == 5
+
+
+@pytest.mark.parametrize("refused", [6, 5])
+def test_each_count_has_its_turn_where_giving_back_all_is_refused(job, monkeypatch, refused):
+    original = Spoil.run
+
+    def run(self, graph, ctx):
+        if len(self.keep) >= refused:
+            raise UnsupportedError("spoil: nothing in this model can be spoiled", code="NNC-M052")
+        original(self, graph, ctx)
+
+    monkeypatch.setattr(Spoil, "run", run)
+    monkeypatch.setattr(Spoil, "units", lambda self, graph, ctx: UNITS)
+    with pytest.raises(BudgetMissedError) as caught:
+        job(200, measure=False)
+    search = caught.value.result.report.search
+    assert search.stopped == "there is nothing left to give back"
+    assert all(not trial.error for trial in search.trials)
+    left = [trial for trial in search.trials if trial.sqnr_db is None]
+    assert {trial.missed for trial in left} == {("nothing is left to treat: this is the model as it was",)}
+    by_count = {len(trial.settings): trial.sqnr_db for trial in search.trials if trial.sqnr_db is not None}
+    best = max(by_count)
+    assert best == refused - 1
+    found = job((by_count[best] + by_count[max(set(by_count) - {best})]) / 2, measure=False).report.search
+    assert found.reached
 
 
 def test_time_that_is_used_up_ends_the_search(job):

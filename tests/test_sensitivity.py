@@ -5,8 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nncomp.compiler import CompileRequest, compile_model
+from nncomp.compiler.comparison import spread_over
 from nncomp.compiler.sensitivity import rank_layers
 from nncomp.errors import PluginError, RecipeError, UnsupportedError
 from nncomp.hookspecs import hookimpl
@@ -14,6 +17,7 @@ from nncomp.onnx_io import save
 from nncomp.passes import Effect, option
 from nncomp.plugins import Registry
 from nncomp.recipe import parse_recipe
+from nncomp.runtime import Session
 from nncomp.selectors import select
 from nncomp.testing import graph
 from nncomp.tuning import TunablePass, Unit
@@ -117,6 +121,29 @@ def test_labels_give_the_loss_of_accuracy(job, registry, tmp_path):
     assert all(-1 <= one.drop <= 1 for one in found.layers)
 
 
+def test_samples_are_spread_over_classes_one_behind_the_other_and_in_turn(job, registry, tmp_path):
+    request = job(1)
+    array = samples(64)
+    best = Session(fragile(1), optimize=True).run({"x": array[:1]})["y"].argmax()
+    for classes in (np.arange(64) // 16, np.arange(64) % 4):
+        array[:] = array[0]
+        right = np.where(classes == 3, best, (best + 1) % 4)
+        np.savez(tmp_path / "data.npz", x_evaluation=array, y_evaluation=right, x_calibration=samples(8))
+        found = rank_layers(request, registry, samples=16)
+        assert found.runs == 16
+        assert found.metric == pytest.approx(0.25, abs=0.07)
+
+
+@given(st.integers(0, 300), st.integers(1, 40))
+def test_what_is_kept_is_in_order_and_leaves_no_part_out(count, most):
+    kept = spread_over(iter(range(count)), most)
+    assert kept == sorted(set(kept))
+    assert len(kept) == min(count, most)
+    gaps = np.diff([*kept, count])
+    assert not count or kept[0] == 0
+    assert len(gaps) == 0 or gaps.max() <= 3 * count / most + 1
+
+
 def test_a_metric_of_the_users_is_asked_of_each(job, registry):
     given = samples(2)
 
@@ -129,8 +156,6 @@ def test_a_metric_of_the_users_is_asked_of_each(job, registry):
 
 
 def first_output_of_the_original(given):
-    from nncomp.runtime import Session
-
     return -abs(float(Session(fragile(1), optimize=True).run({"x": given})["y"][0, 0]))
 
 

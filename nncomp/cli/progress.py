@@ -41,7 +41,7 @@ class LogProgress:
         before, began, told = self._tasks.get(task, (done + 1, now, now))
         if done < before:  # it begins, perhaps once more
             began = told = now
-        if now - told >= self._every:
+        if done and now - told >= self._every:
             told = now
             rate = done / (now - began)
             of = f"/{total}" if total is not None else ""

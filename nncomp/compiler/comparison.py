@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
+from collections.abc import Iterable
+from typing import Final, TypeVar
 
 from nncomp.compiler.evaluation import Replay, source_of
 from nncomp.compiler.metric import Metric, measured
@@ -13,13 +14,17 @@ from nncomp.passes import Pass
 from nncomp.report import compare_runs
 from nncomp.runtime import Array, Feeds, Session
 
+T = TypeVar("T")
+
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+
 
 class Comparison:
     """Compares what passes make of the base with the base, on the same samples each time.
 
     Args:
         bench: Holds the base.
-        samples: How many, at the most.
+        samples: How many, at the most; they are spread over all that there are.
         metric: The task's; default: accuracy, where there are labels.
 
     Attributes:
@@ -34,7 +39,7 @@ class Comparison:
         self._bench, prepared = bench, bench.prepared
         self._source = source_of(prepared)
         data = prepared.data.samples() if prepared.data.evaluation is not None else ((x, None) for x in prepared.feeds)
-        self._samples: list[tuple[Feeds, Array | None]] = list(islice(data, samples))
+        self._samples: list[tuple[Feeds, Array | None]] = spread_over(data, samples)
         if not self._samples:
             raise DataError(f"there is nothing to compare on: {prepared.feeds_skipped}", code="NNC-D004")
         self._original = Replay(Session(bench.base, optimize=True).run)
@@ -56,3 +61,17 @@ class Comparison:
 def noise_of(sqnr_db: float) -> float:
     """Return the power of an error over that of the output: 10^(-SQNR / 10); inf when outputs cannot be compared."""
     return 10 ** (-sqnr_db / 10) if sqnr_db > -math.inf else math.inf
+
+
+def spread_over(stream: Iterable[T], most: int) -> list[T]:
+    """Return at the most ``most`` elements, in order and evenly spread over all of ``stream``, the first among them.
+
+    Those are kept whose numbers, times the golden ratio, have the least fractional parts: of the distances between them
+    there are three at the most (Sos, 1958), and they keep step with no period in the data, as every fourth would.
+    """
+    kept: list[tuple[float, T]] = []
+    for number, one in enumerate(stream):
+        kept.append((number * _GOLDEN % 1, one))
+        if len(kept) > most:
+            del kept[max(range(len(kept)), key=lambda place: kept[place][0])]
+    return [one for _, one in kept]

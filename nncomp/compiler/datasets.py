@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from nncomp.compiler.request import CompileRequest
 from nncomp.data import DataOptions, DataSource, labels, open_data, resolve_path
 from nncomp.errors import DataError, UsageError
-from nncomp.ir import Graph
+from nncomp.ir import Graph, TensorType
 from nncomp.plugins import Registry
 from nncomp.recipe import Recipe
 from nncomp.runtime import Array, Feeds
@@ -147,18 +147,41 @@ class _Opener:
     def labels(self, evaluation: DataSource) -> Array | None:
         given = self.request.labels
         if given is not None:
-            return _fitting(np.asarray(given), evaluation)
+            return _fitting(np.asarray(given), evaluation, self.graph)
         path = resolve_path(os.fspath(self.spec), self.base) if isinstance(self.spec, str | os.PathLike) else None
         if path is None or not path.exists():
             return None
         found = labels(path, part="evaluation", inputs=[value.name for value in self.graph.inputs])
-        return None if found is None else _fitting(found, evaluation)
+        return None if found is None else _fitting(found, evaluation, self.graph)
 
 
-def _fitting(found: Array, evaluation: DataSource) -> Array:
+def _fitting(found: Array, evaluation: DataSource, graph: Graph) -> Array:
     if evaluation.size is not None and len(found) < evaluation.size:
         raise DataError(f"{evaluation.label} has {len(found)} labels for {evaluation.size} samples")
+    scores = _scores(graph)
+    if scores is None or found.size != len(found) or not found.size:
+        return found  # a metric's own, which nobody here reads
+    name, classes = scores
+    expected = f"expected integers from 0 to {classes - 1}, the classes of output {name!r}"
+    if found.dtype.kind not in "iub":
+        raise DataError(f"{evaluation.label}: labels are {found.dtype}, {expected}")
+    low, high = int(found.min()), int(found.max())
+    if low < 0 or high >= classes:
+        raise DataError(f"{evaluation.label}: labels go from {low} to {high}, {expected}")
     return found
+
+
+def _scores(graph: Graph) -> tuple[str, int] | None:
+    """Return the output that looks like scores of classes, with their number; None when no such number is known."""
+    for value in graph.outputs:
+        kind = value.type
+        if isinstance(kind, TensorType) and kind.dtype.is_floating_point() and kind.rank == 2 and kind.shape:
+            classes = kind.shape[1]
+            if not isinstance(classes, int):
+                return None  # it may be this one
+            if classes > 1:
+                return value.name, classes
+    return None
 
 
 def _differ(a: DataSource, b: DataSource) -> bool:

@@ -41,6 +41,9 @@ _NOISE_TIME: Final = 0.35
 _RANKING_TIME: Final = 0.5
 """Shares of the time after which no more layers are looked at alone, and none is measured: the rest is for trials."""
 
+_FLOAT_MODEL: Final = "nothing is left to treat: this is the model as it was"
+_NOTHING: Final = "NNC-M052"
+
 _MEASURE_S: Final = 1.0
 """Wall time to measure a trial for, and twice as long as to measure what one layer costs."""
 
@@ -146,20 +149,26 @@ class Search:
         return measured.baseline_us * (1 / measured.ratio - 1)
 
     def _fewest(self, order: Sequence[str]) -> Mapping[str, str] | None:
-        """Return the settings that give back the fewest layers from the front of ``order`` and keep the budget."""
+        """Return the settings that give back the fewest layers from the front of ``order`` and keep the budget.
+
+        Giving back all, or all that the pass cares for, leaves the model as it was: that is taken to keep any budget,
+        so that each lesser count has its turn, but it is no result where the pass refuses it.
+        """
 
         def reaches(count: int) -> bool:
-            return self._reached(self._tried(self._given_back(order[:count])))
+            if count >= len(order):
+                return True
+            trial = self._tried(self._given_back(order[:count]))
+            return self._reached(trial) or trial.missed == (_FLOAT_MODEL,)
 
         missed, kept = 0, 1
         while not reaches(kept):
-            if kept == len(order):
-                return None
             missed, kept = kept, min(2 * kept, len(order))
         while kept - missed > 1:
             middle = (missed + kept) // 2
             missed, kept = (missed, middle) if reaches(middle) else (middle, kept)
-        return self._given_back(order[:kept])
+        settings = self._given_back(order[:kept])
+        return settings if self._reached(self._tried(settings)) else None
 
     def _in_between(self) -> Mapping[str, str] | None:
         """Return all layers at the last setting before they are given back, where not even giving back all is enough.
@@ -205,6 +214,8 @@ class Search:
             artifact = self._built(settings)
             accuracy = self._judge(artifact)
         except (UnsupportedError, RuntimeFailure) as error:
+            if settings and error.code == _NOTHING:
+                return Trial(settings, missed=(_FLOAT_MODEL,))
             return Trial(settings, missed=(error.message,), error=error.message)
         trial = Trial(settings, missed=missed_budget(self._budget, accuracy))
         if accuracy is not None:

@@ -132,7 +132,7 @@ def rank_layers(
         request: What would be compiled; nothing is written.
         registry: Plugins.
         step: Name of the pass; "" for the last that can be tuned.
-        samples: How many evaluation samples to compare on; where there are none, calibration samples.
+        samples: How many evaluation samples to compare on, spread over all; where there are none, calibration samples.
         metric: The task's; default: accuracy, where there are labels.
 
     Raises:

@@ -52,6 +52,7 @@ class Checked(DataSource):
                 hint="leave batch out",
             )
         self._counts: Counter[str] = Counter()
+        self._ended = False
         self._fingerprint: str | None = None
 
     @property
@@ -90,7 +91,7 @@ class Checked(DataSource):
 
         for name, change in self._fit.rounded.items():
             warn(f"input {name!r}: numbers are rounded from {change}", "NNC-W042")
-        if self.size == 1 or counts["samples"] == 1:
+        if self.size == 1 or (self._ended and counts["samples"] == 1):  # others may have looked at the first ones only
             warn("one sample only: ranges measured on it hold for nothing else", "NNC-W043")
         if counts["not finite"]:
             warn(f"{counts['not finite']} samples hold NaN or infinity and are left out", "NNC-W044")
@@ -112,9 +113,11 @@ class Checked(DataSource):
     def numbered(self) -> Iterator[Numbered]:
         """Yield feeds with the numbers, in the data set, of the samples in them."""
         self._counts.clear()
+        self._ended = False
         for numbers, feeds in self._batches(self._usable()):
             self._counts["samples"] += len(numbers)
             yield numbers, feeds
+        self._ended = True
         if not self._counts["samples"]:
             raise self._nothing()
 

@@ -111,6 +111,16 @@ def test_without_a_terminal_long_work_says_a_line_every_ten_seconds_and_short_wo
     assert capsys.readouterr().err == "nncomp: accuracy 20, 2/s\n"
 
 
+def test_a_task_that_begins_once_more_has_no_rate_to_tell(monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    log = progress.LogProgress()
+    for _ in range(3):
+        log.step("latency", 0, None)
+        clock.now += 20
+    assert capsys.readouterr().err == ""
+
+
 def test_a_task_that_goes_on_between_the_steps_of_another_is_told_of_too(monkeypatch, capsys):
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)

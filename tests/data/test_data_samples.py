@@ -213,6 +213,13 @@ def test_row_85_one_sample_is_a_warning(graph):
 
 
 @pytest.mark.row(85)
+def test_row_85_a_look_at_the_first_of_many_samples_is_no_warning(graph):
+    source = open_data([{"x": ONE}] * 3, graph)
+    next(iter(source))
+    assert warned(source) == []
+
+
+@pytest.mark.row(85)
 def test_row_85_an_iterator_serves_once(graph):
     source = FeedSource((one for one in [ONE, ONE]), graph)
     assert len(values(source)) == 2

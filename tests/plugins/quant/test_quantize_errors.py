@@ -243,6 +243,15 @@ def test_a_model_in_which_nothing_can_be_quantized_is_refused_with_the_reasons(q
     assert error.message == f"quantize: nothing in this model can be quantized{told}"
 
 
+def test_each_kind_is_counted_by_itself(quantize):
+    net = (
+        "g (float[1,2,4,4] x) => (float[1,3] y) <float[2,2,1,1] w, float[32,3] v, float[3] b>"
+        "{ a = Conv (x, w) c = Conv (a, w) d = Flatten (c) y = Gemm (d, v, b) }"
+    )
+    error = refused(quantize, net, skip=("*",))
+    assert error.message == ("quantize: nothing in this model can be quantized (2 x Conv, 1 x Gemm: skipped by option)")
+
+
 def test_skipping_everything_leaves_nothing(quantize):
     error = refused(quantize, CONV, skip=("*",))
     assert error.message == "quantize: nothing in this model can be quantized (1 x Conv: skipped by option)"
