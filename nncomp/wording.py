@@ -41,6 +41,11 @@ def time_text(microseconds: float) -> str:
     return f"{microseconds / 1e3:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
 
 
+def energy_text(microjoules: float, unit: str = "uJ") -> str:
+    """Return an energy with three digits, or all in front of the point: ``2287 uJ``."""
+    return f"{microjoules:.0f} {unit}" if microjoules >= 999.5 else f"{microjoules:.3g} {unit}"
+
+
 def decibel_text(value: float) -> str:
     """Return a ratio in decibels; ``exact`` when nothing differs, ``not comparable`` when nothing can be said."""
     if value == float("inf"):

@@ -1,5 +1,6 @@
 """The page of a report, without a browser: what it says, that it escapes, loads nothing, and is the same each time."""
 
+import copy
 import html.parser
 import re
 
@@ -10,9 +11,12 @@ from hypothesis import strategies as st
 
 from nncomp.compiler import CompileRequest, compile_model
 from nncomp.plugins import Registry
+from nncomp.report.comparing import result_of
 from nncomp.report.page import report_fragment, report_page
 from nncomp.report.page.blocks import block_name, blocks, drawing
 from nncomp.report.page.charts import axis, histogram, stacked
+from nncomp.report.page.comparison import comparison_content
+from nncomp.report.page.facts import figures
 from nncomp.report.page.rendering import duration_text, visible
 from nncomp.report.page.rows import rows_of
 from nncomp.report.page.trials import trial_chart
@@ -379,3 +383,58 @@ def test_whatever_plugins_tell_there_is_a_page(report, results, told):
 def test_numbers_that_are_not_finite_are_said_so(report):
     passes = [{**one, "changed": True, "gate": {**GATE, "relative": None}} for one in report["passes"]]
     assert "relative error not finite" in report_page({**report, "passes": passes})
+
+
+# ------------------------------------------------------------------ what numbers are called
+
+
+def test_a_layer_that_became_slower_says_so(report):
+    made = {
+        "layers": {"items": [layer("dw")]}, "measured": {"layers": [{"latency_us": 10, "baseline_us": 3.5}],
+        "other_kernels_us": None}, "results": {}, "target_report": {},
+    }  # fmt: skip
+    (first,) = costly_layers(rows_of(made), {})
+    assert first.why.startswith("it is slower than the original, at 0.35x its speed: leave it out of quantization; ")
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        (50, ("2.00×", "smaller", "2.00×", "fewer multiplications")),
+        (100, ("same", "size", "same", "multiplications")),
+        (200, ("2.00×", "larger", "2.00×", "as many multiplications")),
+    ],
+)
+def test_what_has_not_shrunk_is_not_called_smaller(report, after, told):
+    made = report | {
+        "before": report["before"] | {"file_bytes": 100, "macs": 100},
+        "after": report["after"] | {"file_bytes": after, "macs": after},
+        "target_report": {},
+    }
+    size, *_, macs = figures(made)
+    assert (size.value, size.name, macs.value, macs.name) == told
+
+
+def test_a_priced_page_names_the_machine_and_the_bits_that_it_counts(report):
+    name = report["layers"]["items"][0]["name"]
+    bits = {"weight": {"bits": 16}, "input": {"bits": 12}}
+    told = {"hardware": {"name": "eyeriss"}, "energy_uj": 2286.7, "layers": [{"name": name, "bits": bits}]}
+    page = report_page(report | {"target_report": told})
+    assert "on</span> <bdi>eyeriss</bdi></h1>" in page
+    assert "16 × 12" in page
+    assert "2287 µJ" in page
+
+
+def test_the_link_to_the_graph_has_the_name_of_its_section(report):
+    assert '<a href="#graph">INT8 coverage</a>' in report_page(report)
+
+
+def test_prices_beside_measurements_are_marked_and_do_not_compete(report):
+    priced = copy.deepcopy(report)
+    priced["measured"]["latency"] = {"latency_us": 1.0, "baseline_us": 2.0, "ratio": 2.0, "spread": [2, 2], "pairs": 0}
+    measured = copy.deepcopy(report)
+    measured["measured"]["latency"] = priced["measured"]["latency"] | {"latency_us": 9.0, "pairs": 7}
+    reports = [priced, measured]
+    found = comparison_content([result_of(name, one) for name, one in zip("ab", reports, strict=True)], reports)
+    (line,) = [one for one in found["lines"] if one.name == "Latency"]
+    assert (line.cells, line.best) == (("1.00 µs (priced)", "9.00 µs"), frozenset())

@@ -30,6 +30,7 @@ class Result:
         int8_coverage: Share of kernels that multiply in integers.
         energy_uj: Of a run, on an accelerator.
         slowest: Name of the layer that takes longest.
+        priced: Latency is what a cost model computes, not measured.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Result:
     int8_coverage: float | None
     energy_uj: float | None
     slowest: str
+    priced: bool = False
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -119,6 +121,7 @@ def result_of(name: str, report: Mapping[str, Any]) -> Result:
         int8_coverage=target.get("int8_coverage") if target.get("integer_kernels") else None,
         energy_uj=target.get("energy_uj"),
         slowest=_slowest(report),
+        priced=latency.get("pairs") == 0,
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 from nncomp.report.comparing import Result, layer_times
 from nncomp.report.page.plots import plot
 from nncomp.report.page.rendering import duration_text, percent_text
-from nncomp.wording import bytes_text, count_text
+from nncomp.wording import bytes_text, count_text, energy_text
 
 _MOST_LAYERS: Final = 40
+_TIMES: Final = ("Latency", "As fast as the original")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,13 @@ def _lines(results: Sequence[Result]) -> list[Line]:
         values = [value(result) for result in results]
         known = [one for one in values if one is not None]
         winner = best(known) if best is not None and len(set(known)) > 1 else None
+        if name in _TIMES:  # a price and a measurement do not compete
+            winner = winner if len({result.priced for result in results}) == 1 else None
+        cells = tuple("–" if one is None else text(one) for one in values)
+        if name in _TIMES:
+            cells = tuple(f"{cell} (priced)" if one.priced else cell for cell, one in zip(cells, results, strict=True))
         chosen = frozenset(number for number, one in enumerate(values) if winner is not None and one == winner)
-        return Line(name, tuple("–" if one is None else text(one) for one in values), chosen)
+        return Line(name, cells, chosen)
 
     return [
         line("Model", lambda one: one.model, str),
@@ -68,7 +74,7 @@ def _lines(results: Sequence[Result]) -> list[Line]:
         line("Same best class", lambda one: one.agreement, percent_text, max),
         line("Accuracy", lambda one: one.accuracy, lambda value: percent_text(value, 2), max),
         line("In integers", lambda one: one.int8_coverage, lambda value: percent_text(value, 0), max),
-        line("Energy of a run", lambda one: one.energy_uj, lambda value: f"{value:.3g} µJ", min),
+        line("Energy of a run", lambda one: one.energy_uj, lambda value: energy_text(value, "µJ"), min),
         line("Layer that takes longest", lambda one: one.slowest or None, str),
         line("Passes", lambda one: one.recipe, " → ".join),
     ]
@@ -92,8 +98,9 @@ def _chart(results: Sequence[Result]) -> dict[str, Any] | None:
     return {
         "plot": found,
         "up": "accuracy, %" if scored else "SQNR, dB",
+        "exact": [result.name for result in results if result.identical] if not scored else [],
         "points": [
-            {"x": x, "y": y, "number": number + 1, "name": results[number].name, "left": x > 440}
+            {"x": x, "y": y, "number": number + 1, "name": results[number].name, "left": x > 308}
             for (x, y), (_, _, number) in zip(found.points, drawn, strict=True)
         ],
     }

@@ -55,6 +55,7 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "ranks": _ranks(report["results"]),
         "zeros": _zeros(report["results"]),
         "energy": _energy(report["target_report"]),
+        "hardware": told.hardware(report["target_report"]),
         "kernels_in_float": told.islands(report["target_report"]),
         "coverage": told.number(report["target_report"], "int8_coverage"),
     }
@@ -184,12 +185,11 @@ def _energy(target_report: Mapping[str, Any]) -> dict[str, Any] | None:
     layers = [(sum(one.energy_pj.values()), one) for one in told.priced(target_report) if one.energy_pj]
     largest = max((total for total, _ in layers), default=0.0) or 1.0
     ranked = sorted(layers, key=lambda one: -one[0])[:_MOST_PRICED]
-    machine = target_report.get("hardware")
     return {
         "parts": stacked(parts),
         "total": sum(parts.values()),
         "relative": target_report.get("energy_is") == "relative",
-        "hardware": machine.get("name", "") if isinstance(machine, Mapping) else "",
+        "hardware": told.hardware(target_report),
         "layers": [
             {"name": one.name, "total": total / 1e6, "bound": one.bound,
              "parts": stacked({part: one.energy_pj.get(part, 0.0) for part in parts}, largest)}

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from nncomp.report.page import told
 from nncomp.report.page.rendering import duration_text, percent_text
-from nncomp.wording import bytes_text, count_text
+from nncomp.wording import bytes_text, count_text, energy_text
 
 _LONGEST_REMARK: Final = 72
+_SAME: Final = 0.005
 _QUANTIZERS: Final = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -40,7 +41,7 @@ def figures(report: Mapping[str, Any]) -> list[Figure]:
     sizes = before["file_bytes"], after["file_bytes"]
     if None in sizes:
         sizes = before["weight_bytes"], after["weight_bytes"]
-    found = [Figure(_times(sizes[0], sizes[1]), "smaller", f"{bytes_text(sizes[0])} → {bytes_text(sizes[1])}")]
+    found = [_shrunk(sizes[0], sizes[1], "smaller", "larger", f"{bytes_text(sizes[0])} → {bytes_text(sizes[1])}")]
     if latency:
         spread = latency["spread"]
         remark = f"{duration_text(latency['baseline_us'])} → {duration_text(latency['latency_us'])}"
@@ -57,9 +58,10 @@ def figures(report: Mapping[str, Any]) -> list[Figure]:
         remark = f"{islands} float kernels that multiply" if islands else "every kernel that multiplies"
         found.append(Figure(percent_text(coverage, 0), "in integers", remark))
     elif energy is not None:
-        found.append(Figure(f"{energy:.3g} µJ", "a run", "energy of the accelerator"))
+        found.append(Figure(energy_text(energy, "µJ"), "a run", "energy of the accelerator"))
     else:
-        found.append(Figure(_times(before["macs"], after["macs"]), "fewer multiplications", macs_remark(report)))
+        names = "fewer multiplications", "as many multiplications"
+        found.append(_shrunk(before["macs"], after["macs"], *names, macs_remark(report)))
     return found
 
 
@@ -127,8 +129,17 @@ def _fact(name: str, before: int | None, after: int | None, text: Any) -> Fact:
     return Fact(name, text(before), text(after), _left(before, after))
 
 
-def _times(before: float | None, after: float | None) -> str:
-    return f"{before / after:.2f}×" if before and after else "–"
+def _shrunk(before: float | None, after: float | None, less: str, more: str, remark: str) -> Figure:
+    """Return how many times less there is, or how many times more where it has grown."""
+    if not before or not after:
+        return Figure("–", less, remark)
+    if abs(before / after - 1) < _SAME:
+        return Figure("same", less.removeprefix("fewer ").replace("smaller", "size"), remark)
+    return (
+        Figure(f"{before / after:.2f}×", less, remark)
+        if after < before
+        else Figure(f"{after / before:.2f}×", more, remark)
+    )
 
 
 def _left(before: float | None, after: float | None) -> str:

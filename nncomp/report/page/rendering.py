@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from nncomp.wording import bytes_text, count_text
+from nncomp.wording import bytes_text, count_text, energy_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -61,7 +61,12 @@ def _environment() -> Environment:
         finalize=_finalized,
     )
     environment.filters.update(
-        breakable=_breakable, bytes=bytes_text, count=count_text, percent=percent_text, duration=duration_text
+        breakable=_breakable,
+        bytes=bytes_text,
+        count=count_text,
+        percent=percent_text,
+        duration=duration_text,
+        energy=lambda value: energy_text(value, "µJ"),
     )
     return environment
 

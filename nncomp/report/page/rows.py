@@ -27,6 +27,7 @@ class Row:
         error_bar: Length in percent of the largest error's.
         energy_uj: On an accelerator.
         marks: What passes did to it, such as ``rank 32``.
+        priced_bits: Of weight and activation, as a cost model counts them; empty where none does.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Row:
     error_bar: float
     energy_uj: float | None
     marks: tuple[str, ...]
+    priced_bits: tuple[int, ...] = ()
 
     @property
     def speedup(self) -> float | None:
@@ -48,7 +50,12 @@ class Row:
 
     @property
     def bits(self) -> str:
-        """Bits of weight and activation: ``8 × 8``, ``4 × float``; of both together where nothing is quantized."""
+        """Bits of weight and activation: ``8 × 8``, ``4 × float``; of both together where nothing is quantized.
+
+        Where a cost model prices a layer, they are what it counts.
+        """
+        if self.priced_bits:
+            return " × ".join(map(str, self.priced_bits))
         weight, activation = self.layer["weight_bits"], self.layer["activation_bits"]
         if weight is None or (activation is None and weight >= _FLOAT_BITS):
             return str(weight or activation or "")
@@ -65,8 +72,12 @@ def rows_of(report: Mapping[str, Any]) -> list[Row]:
     whole = sum(one or 0 for one in cost) + (report["measured"]["other_kernels_us"] or 0 if any_timed(times) else 0)
     longest = max([one or 0 for one in cost] + [one["baseline_us"] or 0 for one in times], default=0) or 1
     worst = max((layer["error"] or 0 for layer in layers), default=0) or 1
-    energies = {
-        one.name: sum(one.energy_pj.values()) / 1e6 for one in told.priced(report["target_report"]) if one.energy_pj
+    priced = told.priced(report["target_report"])
+    energies = {one.name: sum(one.energy_pj.values()) / 1e6 for one in priced if one.energy_pj}
+    bits = {
+        one.name: (one.bits["weight"].bits, one.bits["input"].bits)
+        for one in priced
+        if {"weight", "input"} <= {*one.bits}
     }
     marks = {
         name: (f"rank {' × '.join(map(str, one.ranks))}",) for name, one in told.decomposed(report["results"]).items()
@@ -84,6 +95,7 @@ def rows_of(report: Mapping[str, Any]) -> list[Row]:
             error_bar=round(100 * (layer["error"] or 0) / worst, 2),
             energy_uj=energies.get(layer["name"]),
             marks=marks.get(layer["name"], marks.get(layer["output"], ())),
+            priced_bits=bits.get(layer["name"], ()),
         )
         for number, (layer, time, mine) in enumerate(zip(layers, times, cost, strict=True))
     ]

@@ -31,13 +31,20 @@ class Sparse(BaseModel):
     share: FiniteFloat
 
 
+class PricedBits(BaseModel):
+    """Bits of one number."""
+
+    bits: NonNegativeInt
+
+
 class PricedLayer(BaseModel):
-    """What a cost model says of a layer."""
+    """What a cost model says of a layer; ``bits`` by tensor."""
 
     name: str
     bound: str = ""
     energy_pj: dict[str, FiniteFloat] = {}
     utilization: dict[str, FiniteFloat] = {}
+    bits: dict[str, PricedBits] = {}
 
 
 class Island(BaseModel):
@@ -86,6 +93,12 @@ def energies(target_report: Mapping[str, Any]) -> dict[str, float]:
     """Return the energy of a run by part, µJ; empty when a target knows none."""
     found = _read(Energies, {"parts": target_report.get("energy_uj_by_part")})
     return {} if found is None else found.parts
+
+
+def hardware(target_report: Mapping[str, Any]) -> str:
+    """Return the name of an accelerator; "" when a target knows none."""
+    found = target_report.get("hardware")
+    return str(found.get("name", "")) if isinstance(found, Mapping) else ""
 
 
 def number(target_report: Mapping[str, Any], key: str) -> float | None:

@@ -21,6 +21,9 @@ _SLOW: Final = 1.8
 
 _IDLE: Final = 0.5
 
+_SLOWER: Final = 0.9
+"""A layer at less of the original's speed has become slower, beyond noise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Costly:
@@ -43,6 +46,9 @@ def _why(row: Row, rows: Sequence[Row], usual: float, priced: PricedLayer | None
     layer = row.layer
     macs, moved = layer["macs"] or 0, layer["moved_bytes"]
     parts = []
+    if row.speedup is not None and row.speedup < _SLOWER:
+        advice = ": leave it out of quantization" if layer["precision"] == "integer" else ""
+        parts.append(f"it is slower than the original, at {row.speedup:.2f}x its speed{advice}")
     if layer["cause"] and layer["precision"] == "float" and any(one.layer["precision"] == "integer" for one in rows):
         parts.append(f"it runs in float: {layer['cause']}")
     if priced:
