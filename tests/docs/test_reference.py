@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -22,7 +23,9 @@ from nncomp.data import PRESETS, DataOptions, Preprocess
 from nncomp.errors import CODES, NncompError
 from nncomp.plugins import Registry
 from nncomp.recipe import Recipe
+from nncomp.rewrite import Match, op
 from nncomp.targets import Int8Form
+from nncomp_sparse.hardware import Hardware
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -162,11 +165,11 @@ def summary(thing):
     return prose((inspect.getdoc(thing) or "").partition("\n")[0])
 
 
-def class_attributes(base):
-    """Return what the docstring says of each class attribute."""
-    section = inspect.getdoc(base).partition("Class attributes:\n")[2].partition("\n\n")[0]
-    entries = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", section, re.MULTILINE)
-    return {name: prose(" ".join(text.split())) for name, text in entries}
+def attributes(base, heading="Attributes"):
+    """Return what the docstring says of each attribute."""
+    section = inspect.getdoc(base).partition(f"{heading}:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n      .*)*)", section, re.MULTILINE)
+    return {name: prose(" ".join(text.split())) for names, text in entries for name in names.split(", ")}
 
 
 def hooks(registry):
@@ -186,7 +189,7 @@ def base_classes(registry):
                 rows.append((f"`{name}: {member.fget.__annotations__['return']}`", summary(member)))
             elif inspect.isfunction(function):
                 rows.append((f"`{name}{signature(function)}`", summary(function)))
-        kinds, said = inspect.get_annotations(base), class_attributes(base)
+        kinds, said = inspect.get_annotations(base), attributes(base, "Class attributes")
         rows += [(f"`{name}: {kind}`", said[name]) for name, kind in kinds.items() if str(kind).startswith("ClassVar")]
         parts.append(f"`nncomp.{base.__name__}`:\n\n" + table(("member", "what it does"), rows))
     return "\n\n".join(parts)
@@ -239,6 +242,43 @@ def target_options(registry):
     return "\n\n".join(parts)
 
 
+def sections(model, path=()):
+    """Yield (path, model) for the tables that a TOML file of ``model`` may hold, itself included."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if hasattr(inner, "model_fields"):
+                yield from sections(inner, (*path, name))
+
+
+def hardware_fields(registry):
+    """Return a table for each section of a machine's file; sections with the same fields share one."""
+    named = {}
+    for path, model in sections(Hardware):
+        named.setdefault(model, []).append(path)
+    parts = []
+    for model, paths in named.items():
+        schema, said = model.model_json_schema(), attributes(model)
+        brackets = "[[{}]]" if paths == [("levels",)] else "[{}]"
+        title = ", ".join(f"`{brackets.format('.'.join(path))}`" for path in paths) if paths[0] else "At the top"
+        if "kind" in schema["properties"]:
+            title += f" with `kind` {_type(schema['properties']['kind'], {})}"
+        about = prose(inspect.getdoc(model).partition("\n\nAttributes:")[0])
+        parts.append(f"{title}: " + re.sub(r"(?<!\n)\n(?!\n)", " ", about))
+        elsewhere = {"kind", *(path[0] for path, _ in sections(model) if path)}
+        rows = []
+        for key, one in schema["properties"].items():
+            if key not in elsewhere:
+                kind = _type(one, {}).replace("object", "table").removesuffix(" | null").removesuffix(f", <= {2**31:g}")
+                default = "required" if key in schema.get("required", ()) else "not given"
+                if one.get("default") is not None:
+                    default = f"`{_value(one['default'])}`"
+                rows.append((f"`{key}`", kind, default, said[key]))
+        if rows:
+            parts.append(table(("field", "type", "default", "what it is"), rows))
+    return "\n\n".join(parts)
+
+
 MADE = {
     "exit statuses": ("reports", exit_statuses),
     "error codes": ("reports", error_codes),
@@ -249,6 +289,7 @@ MADE = {
     "pass laws": ("write-a-pass", pass_laws),
     "target laws": ("write-a-target", target_laws),
     "target options": ("targets", target_options),
+    "hardware fields": ("accelerator", hardware_fields),
     "python names": ("python", python_names),
     "testing names": ("python", names_for_tests),
     "recipe": ("recipes", default_recipe),
@@ -329,6 +370,11 @@ def test_every_key_of_a_recipe_is_described():
 def test_every_option_and_preset_of_data_is_described():
     names = [*DataOptions.model_fields, *Preprocess.model_fields, *PRESETS]
     assert missing(names, page("data")) == []
+
+
+def test_every_argument_by_name_of_a_pattern_and_of_a_new_op_is_described():
+    taken = [one for call in (op, Match.add) for one in inspect.signature(call).parameters.values()]
+    assert missing([one.name for one in taken if one.kind is one.KEYWORD_ONLY], page("rules")) == []
 
 
 def codes_in(paths):

@@ -52,7 +52,11 @@ class RowStationary(_Kind):
 
 
 class Systolic(_Kind):
-    """A systolic array: operands enter at the edges, skewed by one cycle a row."""
+    """A systolic array: operands enter at the edges, skewed by one cycle a row.
+
+    Attributes:
+        stationary: What stays in the array.
+    """
 
     kind: Literal["systolic"]
     stationary: Literal["weight", "output", "input"] = "weight"

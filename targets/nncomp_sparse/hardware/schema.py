@@ -26,7 +26,12 @@ class Section(BaseModel):
 
 
 class Array(Section):
-    """Processing elements: ``rows`` x ``cols``, each with ``macs_per_pe`` multipliers."""
+    """Processing elements.
+
+    Attributes:
+        rows, cols: Size of the array.
+        macs_per_pe: Multipliers in each element.
+    """
 
     rows: Count
     cols: Count
@@ -49,6 +54,14 @@ class Precision(Section):
     ``fixed``: ceil(bits / native) passes for each operand. ``bit-serial``: cycles in proportion to the bits of the
     operands in ``serial``, those of the native width being one. ``bit-fusion``: a unit splits into
     (max / weight bits) * (max / input bits) multipliers, widths rounded up to powers of two.
+
+    Attributes:
+        mode: What widths that are not native cost.
+        weight_bits, input_bits, output_bits: Native width of each tensor, where the model says nothing.
+        psum_bits: Width of partial sums.
+        serial: With ``bit-serial``: the operands whose bits take time.
+        min_bits: With ``bit-fusion``: narrower operands count as so wide.
+        max_bits: With ``bit-fusion``: width of a unit that is not split.
     """
 
     mode: Literal["fixed", "bit-serial", "bit-fusion"] = "fixed"
@@ -78,14 +91,14 @@ class Level(Section):
 
     Attributes:
         name: As reports call it.
-        kb: Capacity shared by what it keeps, 1024 bytes; None is without limit.
+        kb: Capacity shared by what it keeps, 1024 bytes; without it there is no limit.
         words: Capacity by tensor, words, instead of ``kb``.
         keeps: Tensors that are stored here; the others pass through.
         per_pe: One in each processing element.
         double_buffered: Half of it is being filled while the other half is read.
-        read_bits, write_bits: Width of the ports, bits a cycle; None is without limit.
+        read_bits, write_bits: Width of the ports, bits a cycle; without it there is no limit.
         gb_per_s: Bandwidth of both directions together, 1e9 bytes a second; instead of the ports.
-        pj_per_bit: Energy of an access; None: from the energy table, by capacity.
+        pj_per_bit: Energy of an access; without it, the energy table's, by capacity.
         off_chip: Costs the table's DRAM energy; process scaling does not reach it.
     """
 
@@ -131,6 +144,7 @@ class Format(Section):
         huffman: Codes and indices are Huffman-coded where ``at`` says.
         pointer_bits: Width of a column pointer.
         bypass: A tensor that the format would make larger is stored dense.
+        n, m: With ``structured``: at most ``n`` of each ``m`` values are not zero.
         at: Levels where it is stored so; dense elsewhere.
         action: ``none``, ``gate`` (a zero saves energy, not time), ``skip`` (a zero is not worked on).
         flagged: With ``gate``: a flag tells of a zero before it is read; else it is read to be found.
@@ -213,6 +227,11 @@ class Multicast(Section):
 
     ``none``: one element; ``broadcast``: all that work on the same coordinates; ``union``: each word once, also where
     neighbours' windows overlap.
+
+    Attributes:
+        weight, input: What one read of the tensor serves.
+        output: ``reduce``: partial sums of elements that work on the same output are added on their way up; ``none``:
+            each goes up by itself.
     """
 
     weight: Literal["none", "broadcast", "union"] = "broadcast"
@@ -226,7 +245,7 @@ class Energy(Section):
     Attributes:
         table: Where energies come from that the machine does not state.
         process_nm: Feature size; energies of the table scale with it linearly, off-chip ones do not.
-        mac_pj: One multiply-accumulate at native widths; None: from the table.
+        mac_pj: One multiply-accumulate at native widths; without it, the table's.
         network_pj_per_bit: Moving one bit into the array, or between its elements.
         static_mw: Power that flows whether or not anything is computed.
         clock_pj_per_cycle: Energy of each cycle.
@@ -246,9 +265,12 @@ class Hardware(Section):
     """A machine.
 
     Attributes:
-        name, summary, source: What it is, and where its numbers come from.
+        name: As reports call it.
+        summary: What it is, in a line.
+        source: Where its numbers come from.
         confidence: ``exact`` (checked number by number), ``table-checked`` (against a published table within the bounds
             of docs/accelerator.md), ``headline`` (against one published ratio), ``uncalibrated``.
+        clock_mhz: Cycles in a microsecond.
     """
 
     name: str = Field(min_length=1)
