@@ -127,6 +127,15 @@ def test_an_activation_that_a_quantizer_replaces_belongs_to_the_convolution_in_f
     ]  # fmt: skip
 
 
+def test_an_activation_whose_value_a_change_of_layout_gives_belongs_to_what_computes_it():
+    kernels = [Kernel("Conv", ("a",), False, 5.0), Kernel("ReorderOutput", ("b",), None, 1.0)]
+    found = find_layers(typed(FLOAT), TABLE, [*kernels, Kernel("Conv", ("c",), False), Kernel("Add", ("y",), False)])
+    assert [(layer.ops, layer.kernel, layer.precision) for layer in found.layers] == [
+        (("Conv", "Relu"), "Conv + ReorderOutput", "float"), (("Conv",), "Conv", "float"), (("Add",), "Add", "float"),
+    ]  # fmt: skip
+    assert found.times()[0].latency_us == 6.0
+
+
 def test_why_a_layer_is_float_comes_from_passes_then_from_the_target():
     found = find_layers(typed(FLOAT), TABLE, (), {"first": "asked for", "Add": "no kernel"})
     assert [layer.cause for layer in found.layers] == ["asked for", "", "", "no kernel"]

@@ -156,9 +156,11 @@ def find_layers(
     """
     order = graph.ops()
     fixed = _fixed(graph, order)
-    own, homes = _anchored(graph, order, fixed, kernels)
+    own, homes, late = _anchored(graph, ops, order, fixed, kernels)
     moving = {key for key, mine in homes.items() if mine and all(kernel.integer is None for kernel in mine)}
     _join(graph, ops, fixed, own, moving)
+    for op, kernel in late:
+        homes.setdefault(own[op], []).append(kernel)
     last = {own[op]: place for place, op in enumerate(order) if op.kind not in _QUANTIZERS}
     places = {own[op]: last.get(own[op], place) for place, op in enumerate(order)}
     numbers = {key: number for number, key in enumerate(sorted(places, key=lambda key: (places[key], key)))}
@@ -193,24 +195,35 @@ def _fixed(graph: Graph, order: Sequence[Op]) -> set[Op]:
 
 
 def _anchored(
-    graph: Graph, order: Sequence[Op], fixed: set[Op], kernels: Sequence[Kernel]
-) -> tuple[dict[Op, int], dict[int, list[Kernel]]]:
-    """Return the layer of each op whose output a kernel gives, and the kernels by layer."""
+    graph: Graph, ops: OpTable, order: Sequence[Op], fixed: set[Op], kernels: Sequence[Kernel]
+) -> tuple[dict[Op, int], dict[int, list[Kernel]], list[tuple[Op, Kernel]]]:
+    """Return the layer of each op whose output a kernel gives, the kernels by layer, and kernels that are no layers.
+
+    The latter bring what another kernel computed into another order, such as behind a convolution with its activation;
+    each stands beside the op whose value it gives.
+    """
     own: dict[Op, int] = {}
     homes: dict[int, list[Kernel]] = {}
+    late: list[tuple[Op, Kernel]] = []
     if not kernels:
         plain = (op for op in order if op not in fixed and op.kind not in _QUANTIZERS)
-        return {op: number for number, op in enumerate(plain)}, homes
+        return {op: number for number, op in enumerate(plain)}, homes, late
     for number, kernel in enumerate(kernels):
         found = [graph.find(name).producer for name in kernel.outputs if graph.has_name(name)]
-        known = next((own[op] for op in found if op is not None and op in own), number)
+        known = next((own[op] for op in found if op is not None and op in own), None)
+        if known is None and kernel.integer is None and found:
+            moved = [op for op in found if op is not None and op.kind != kernel.kind]
+            if len(moved) == len(found) and all(ops.quant(op, graph.opsets).role in _COMPUTES for op in moved):
+                late.append((moved[-1], kernel))
+                continue
+        known = number if known is None else known
         for op in found:
             if op is not None:
                 own.setdefault(op, known)
                 homes.setdefault(known, [])
         if known in homes:
             homes[known].append(kernel)
-    return own, homes
+    return own, homes, late
 
 
 def _join(graph: Graph, ops: OpTable, fixed: set[Op], own: dict[Op, int], moving: set[int]) -> None:

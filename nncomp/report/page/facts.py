@@ -55,7 +55,11 @@ def figures(report: Mapping[str, Any]) -> list[Figure]:
     coverage, energy = told.number(target, "int8_coverage"), told.number(target, "energy_uj")
     if coverage is not None and target.get("integer_kernels"):
         islands = len(told.islands(target))
-        remark = f"{islands} float kernels that multiply" if islands else "every kernel that multiplies"
+        remark = (
+            f"{islands} float kernel{'s multiply' if islands > 1 else ' multiplies'}"
+            if islands
+            else "every kernel that multiplies"
+        )
         found.append(Figure(percent_text(coverage, 0), "in integers", remark))
     elif energy is not None:
         found.append(Figure(energy_text(energy, "µJ"), "a run", "energy of the accelerator"))
