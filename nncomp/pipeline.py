@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,6 +215,7 @@ class Pipeline:
                 f"pass {step.name!r}{f' of plugin {owner!r}' if owner else ''} failed: {type(error).__name__}: {error}",
                 code="NNC-P011",
                 where=Where(pass_name=step.name),
+                hint=f"raised in {_place(error)}; --debug shows how it came to that",
             ) from error
 
     def _valid(self, step: Pass, before: Graph, after: Graph, ctx: Context) -> Graph:
@@ -258,6 +260,11 @@ class Pipeline:
             _save_feeds(feeds, folder / "feeds.npz")
             command += f" --data {folder}/feeds.npz"
         return command
+
+
+def _place(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 def _invalid(step: Pass, error: ModelError) -> GateError:

@@ -179,6 +179,8 @@ class Registry:
         code = error.code if isinstance(error, NncompError) else "NNC-P001"
         text = str(error).strip().splitlines()[0] if str(error).strip() else ""
         line = text if isinstance(error, NncompError) else f"{type(error).__name__}: {text}"
+        if isinstance(error, ModuleNotFoundError) and error.name == name and origin.startswith("--plugin "):
+            line += "; is its folder in PYTHONPATH?"
         self.plugins.append(PluginState(name, origin, "broken", line, code))
         self.warnings.append(PluginWarning(f"plugin {name!r} is left out: {line}", code=code))
 

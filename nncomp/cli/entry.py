@@ -38,14 +38,26 @@ def run(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _closed_pipe()
     except KeyboardInterrupt as stop:
-        message("; ".join(["interrupted", *map(str, stop.args)]))
-        return INTERRUPTED
+        return _interrupted(stop)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:  # noqa: BLE001  the last line of defence: a bug of ours is told as one
-        return _failed(error, asked)
+        stopped = _made_of_ctrl_c(error)
+        return _failed(error, asked) if stopped is None else _interrupted(stopped)
     finally:
         restore()
+
+
+def _interrupted(stop: KeyboardInterrupt) -> int:
+    message("; ".join(["interrupted", *map(str, stop.args)]))
+    return INTERRUPTED
+
+
+def _made_of_ctrl_c(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the interrupt that an exception comes of: Python wraps one that comes while a class is made."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error
 
 
 class _Asked:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from nncomp.compiler.request import CompileRequest
 from nncomp.data import DataOptions, DataSource, labels, open_data, resolve_path
+from nncomp.data.options import plain_reason
 from nncomp.errors import DataError, UsageError
 from nncomp.ir import Graph, TensorType
 from nncomp.plugins import Registry
@@ -64,7 +65,9 @@ def data_options(request: CompileRequest, recipe: Recipe) -> DataOptions:
         return DataOptions.model_validate({**base.model_dump(), **asked})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"--{first['loc'][0]}: {first['msg']}, got {first['input']!r}".replace("_", "-")) from None
+        option = str(first["loc"][0]).replace("_", "-")
+        hint = "--preprocess takes a preset's name; fields go into a recipe, as [data.preprocess]"
+        raise UsageError(f"--{option}: {plain_reason(first)}", hint=hint if option == "preprocess" else "") from None
 
 
 def open_datasets(request: CompileRequest, recipe: Recipe, graph: Graph, registry: Registry) -> Datasets:

@@ -217,7 +217,9 @@ def _wished(section: Section, wishes: Mapping[str, float], name: str) -> Section
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{name} {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}") from None
+        hint = "a part of 1: --max-drop 0.05 or 5%" if key == "max_drop" else ""
+        said = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+        raise UsageError(f"{name} {key}: {said}", hint=hint) from None
 
 
 def _given_recipe(request: CompileRequest, registry: Registry) -> Recipe | None:

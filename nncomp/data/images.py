@@ -150,7 +150,8 @@ class ImageSource(DataSource):
             raise error
         self._counts["bad images"] += 1
         if self._counts["bad images"] > self._skip_bad:
-            error.hint = f"skip_bad = {self._skip_bad + 1} would leave it out"
+            more = self._skip_bad + 1
+            error.hint = f"--skip-bad {more} (in a recipe skip_bad = {more}) would leave it out"
             raise error
 
 

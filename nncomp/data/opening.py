@@ -28,7 +28,7 @@ from nncomp.data.inputs import data_error
 from nncomp.data.labels import Labelled, labelled
 from nncomp.data.members import Part
 from nncomp.data.npz import NpzSource
-from nncomp.data.options import DataOptions, resolve_path
+from nncomp.data.options import DataOptions, plain_reason, resolve_path
 from nncomp.data.preprocess import Preprocess
 from nncomp.data.source import DataSource
 from nncomp.data.spool import Spooled
@@ -104,8 +104,7 @@ def open_labelled(spec: object, graph: Graph, *, part: Part = "evaluation", **op
 def _option_error(error: ValidationError) -> UsageError:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
-    text = first["msg"].removeprefix("Value error, ")
-    return UsageError(f"{name}: {text[0].lower()}{text[1:]}, got {first['input']!r}")
+    return UsageError(f"{name}: {plain_reason(first)}")
 
 
 def _named(

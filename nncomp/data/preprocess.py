@@ -8,6 +8,7 @@ layout and its type. Resizing is Pillow's (antialiased), sizes are rounded as to
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
@@ -78,7 +79,9 @@ class Preprocess(BaseModel):
             return value
         preset = fields["preset"]
         if not isinstance(preset, str) or preset not in PRESETS:
-            raise ValueError(f"unknown preset {preset!r}, expected one of {', '.join(sorted(PRESETS))}")
+            near = difflib.get_close_matches(str(preset), PRESETS, 1)
+            guess = f": did you mean {near[0]!r}?" if near and isinstance(preset, str) else ""
+            raise ValueError(f"unknown preset {preset!r}, expected one of {', '.join(sorted(PRESETS))}{guess}")
         return {**PRESETS[preset], **{key: item for key, item in fields.items() if key != "preset"}}
 
     @model_validator(mode="after")
@@ -107,7 +110,8 @@ class Preprocess(BaseModel):
         if made is not None and not fits(made, (height, width)):
             raise DataError(
                 f"preprocess gives images of {made[0]}x{made[1]}, input {spec.name!r} is {spec.type}",
-                hint="set preprocess.crop to the model's height and width, and resize to a little more",
+                hint="in a recipe's [data.preprocess], set crop to the model's height and width"
+                f"{f', [{height}, {width}],' if target else ','} and resize to a little more",
             )
         for name in ("mean", "std"):
             given = np.size(getattr(self, name))

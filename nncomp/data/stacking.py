@@ -169,9 +169,21 @@ def _image_cuts(
 def _advice(specs: Sequence[InputSpec], found: Mapping[str, Found]) -> str:
     floats = [spec.name for spec in specs if np.dtype(spec.dtype).kind == "f" and spec.name in found]
     if any(found[name].dtype == np.uint8 for name in floats):
-        return "are these images? then say how they become numbers, as in preprocess = 'unit'"
+        return "are these images? then say how they become numbers, as in --preprocess unit"
     if any(found[name].dtype.kind in "iub" for name in floats):
         return "convert integers to float32, as in training"
+    return next((text for spec in specs if spec.name in found and (text := _moved(spec, found[spec.name]))), "")
+
+
+def _moved(spec: InputSpec, one: Found) -> str:
+    """Return how to move the channels of images to where the model wants them, "" when that does not help."""
+    wanted = spec.shape
+    if wanted is None or len(wanted) != 4 or len(one.shape) != 4:
+        return ""
+    for order, place in (((0, 3, 1, 2), "last"), ((0, 2, 3, 1), "first")):
+        pairs = zip(wanted[1:], [one.shape[axis] for axis in order[1:]], strict=True)
+        if all(want == size for want, size in pairs if isinstance(want, int)):
+            return f"the channels seem to stand {place}: {spec.name}.transpose{order} moves them"
     return ""
 
 

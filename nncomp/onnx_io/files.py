@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 import tempfile
@@ -206,10 +207,14 @@ def _read(path: Path) -> bytes:
     try:
         status = path.stat()
     except OSError as error:
-        raise ModelError(f"cannot open model {str(path)!r}: {error.strerror}", code="NNC-M006", where=where) from None
+        raise ModelError(
+            f"cannot open model {str(path)!r}: {error.strerror}", code="NNC-M006", where=where, hint=_neighbours(path)
+        ) from None
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise ModelError(f"model {str(path)!r} is {kind}", code="NNC-M006", where=where)
+        inside = path / "model.onnx"
+        hint = f"give the model in it, {inside}" if kind == "a folder" and inside.is_file() else ""
+        raise ModelError(f"model {str(path)!r} is {kind}", code="NNC-M006", where=where, hint=hint)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -238,6 +243,26 @@ def _refuse_other_formats(data: bytes, path: Path) -> None:
         raise ModelError(f"model {str(path)!r} is {found}, not ONNX", code="NNC-M004", where=where)
 
 
+def _neighbours(path: Path) -> str:
+    """Return what models stand where one was looked for, as a hint."""
+    try:
+        names = sorted(one.name for one in path.parent.glob("*.onnx") if one.is_file())
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.stem, [Path(name).stem for name in names], 1)
+    if near:
+        return f"did you mean {str(path.with_name(near[0] + '.onnx'))!r}?"
+    return f"models there: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        head = data[:4096].decode()
+    except UnicodeDecodeError:
+        return False
+    return all(char.isprintable() or char in "\t\r\n" for char in head)
+
+
 def _parse(data: bytes, path: Path) -> ModelProto:
     where = Where(file=str(path))
     model = ModelProto()
@@ -248,11 +273,12 @@ def _parse(data: bytes, path: Path) -> ModelProto:
             raise ModelError(
                 f"model {str(path)!r} is nested deeper than protobuf allows", code="NNC-M007", where=where
             ) from None
+        hint = str(error) if "corrupt" not in str(error) else "is the download complete?"
         raise ModelError(
             f"model {str(path)!r} is not a readable ONNX protobuf ({len(data)} bytes)",
             code="NNC-M002",
             where=where,
-            hint=str(error) if "corrupt" not in str(error) else "is the download complete?",
+            hint="this is text; an ONNX model is a binary file" if _is_text(data) else hint,
         ) from None
     if not model.HasField("graph"):
         raise ModelError(f"model {str(path)!r} holds no ONNX graph", code="NNC-M005", where=where)

@@ -56,6 +56,13 @@ def _build(spec: str, instead: Mapping[str, Mapping[str, Any]], registry: Regist
     if not name:
         raise RecipeError(f"pass {spec!r} has no name", code="NNC-R003", where=where)
     _refuse_not_finite(name, options)
+    if name not in registry.passes and "(" in name:
+        raise RecipeError(
+            f"unknown pass {spec!r}", hint=f'options go in braces, as in {name.partition("(")[0]}{{key="text"}}'
+        )
+    if name not in registry.passes and "," in name:
+        first, second = (part.strip() for part in name.split(",")[:2])
+        raise RecipeError(f"unknown pass {name!r}", hint=f"one pass at a time: -p {first} -p {second}")
     return registry.pass_type(name).from_options(options, where=where)
 
 

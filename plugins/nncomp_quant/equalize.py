@@ -138,7 +138,9 @@ class Equalize(Pass):
             return
         if ctx.data is None:
             raise DataError(
-                "equalize: channel ranges need calibration data", code="NNC-D006", hint="give --data, as for quantize"
+                "equalize: channel ranges need calibration data",
+                code="NNC-D006",
+                hint="give --data with a folder of images, an .npz, or module:function; --data random to try it out",
             )
         clipped = {value.name for one in classes for value in _clipped(one)}
         names = [value.name for one in classes for value in (*_deciding(one, graph), *_clipped(one))]

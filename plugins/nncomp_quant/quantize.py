@@ -288,7 +288,7 @@ class Quantize(TunablePass):
             raise DataError(
                 f"{static[0].label!r} and {len(static) - 1} more ops need calibration data",
                 code="NNC-D006",
-                hint="give --data with a folder of images, an .npz, or module:function",
+                hint="give --data with a folder of images, an .npz, or module:function; --data random to try it out",
             )
         chosen_ops = self.skip or self.only or self.static or self.dynamic or self.wide
         whole = self._watched(graph, ctx) if chosen_ops else plans

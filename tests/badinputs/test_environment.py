@@ -60,7 +60,7 @@ PLUGINS = {
         "NNC-P001",
         "plugin 'odd' is left out: a hook returned <class 'int'>, expected a Pass class with a name",
     ),
-    "absent_module": (None, "NNC-P001", "plugin 'absent_module' is left out: ModuleNotFoundError: No module named 'absent_module'"),
+    "absent_module": (None, "NNC-P001", "plugin 'absent_module' is left out: ModuleNotFoundError: No module named 'absent_module'; is its folder in PYTHONPATH?"),
 }  # fmt: skip
 
 

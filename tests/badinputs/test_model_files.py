@@ -64,6 +64,7 @@ CASES = [
     ("empty", b"", "NNC-M001", "the file is empty", ""),
     # 2, 7
     ("random", RANDOM, "NNC-M002", "is not a readable ONNX protobuf (512 bytes)", None),
+    ("text", b"a list of things\n", "NNC-M002", "is not a readable ONNX protobuf (17 bytes)", "this is text; an ONNX model is a binary file"),
     ("truncated", GOOD[:-5], "NNC-M002", f"is not a readable ONNX protobuf ({len(GOOD) - 5} bytes)", None),
     ("trailing garbage", GOOD + b"\xff" * 7, "NNC-M002", f"is not a readable ONNX protobuf ({len(GOOD) + 7} bytes)", None),
     ("length of 2 GB", b"\x08\x08\x3a\xff\xff\xff\xff\x07abc", "NNC-M002", "is not a readable ONNX protobuf (11 bytes)", None),
@@ -160,6 +161,13 @@ def test_a_path_that_is_no_regular_file_is_refused_before_it_is_opened(compile_,
     status, out, err = compile_(path)
     assert (status, out) == (3, "")
     assert f"nncomp: error NNC-M006: {expected.format(path)}\n" in err
+    if sort == "folder":
+        (path / "model.onnx").write_bytes(b"")
+        assert f"  hint: give the model in it, {path}/model.onnx\n" in compile_(path)[2]
+    if sort == "missing":
+        (tmp_path / "modell.onnx").write_bytes(b"")
+        assert f"  hint: did you mean '{tmp_path}/modell.onnx'?\n" in compile_(path)[2]
+        assert "  hint: models there: modell.onnx\n" in compile_(tmp_path / "zzz.onnx")[2]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -69,6 +69,8 @@ def refused(tmp_path, text, name="r.toml"):
         ("passes = []\n[zzz]\n", "NNC-R010", "2: unknown key 'zzz'", "known: version, target, passes, options, seed, freeze, data, gate, budget, search, lock"),
         ("passes = []\n[gate]\nsamples = 1000", "NNC-R003", "3: gate.samples: input should be less than or equal to 64, got 1000", ""),
         ("passes = []\n[budget]\nmax_drop = 1.5", "NNC-R003", "3: budget.max_drop: input should be less than 1, got 1.5", ""),
+        ("passes = ['q(a=1)']", "NNC-R010", "1: unknown pass 'q(a=1)'", 'options go in braces, as in q{key="text"}'),
+        ("passes = ['a,b']", "NNC-R010", "1: unknown pass 'a,b'", "one pass at a time: -p a -p b"),
         ("passes = ['nope']", "NNC-R010", "1: unknown pass 'nope'", "known: none"),
         ("passes = [\n'{a=1}']", "NNC-R003", "2: pass '{a=1}' has no name", ""),
         ("passes = [\n'x{a=}']", "NNC-R003", "2: pass 'x{a=}' is not of the form name{key=value, ...}: Invalid value", 'text goes in quotes, as in quantize{method="mse"}'),

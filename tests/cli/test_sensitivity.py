@@ -92,3 +92,5 @@ def test_a_budget_that_is_no_number_is_refused(run, given, tmp_path, option, tex
     ended = run("compile", *given, "-o", tmp_path / "out", option, text)
     assert ended.status == 2
     assert ended.messages[0] == f"nncomp: error NNC-R021: {message}"
+    if text == "200%":
+        assert ended.messages[1] == "  hint: a part of 1: --max-drop 0.05 or 5%"

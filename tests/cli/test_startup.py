@@ -37,13 +37,28 @@ def test_the_help_of_a_command_imports_nothing_heavy_either():
     ids=["script", "python -m"],
 )
 @pytest.mark.parametrize("module", ["nncomp.cli.entry", "typer", "nncomp.cli.axes"])
-def test_ctrl_c_during_the_imports_is_one_line_and_130(start, module):
+@pytest.mark.parametrize("how", ["raise KeyboardInterrupt", "signal.raise_signal(signal.SIGINT); raise RuntimeError"])
+def test_ctrl_c_during_the_imports_is_one_line_and_130(start, module, how):
     code = (
-        "import runpy, sys\n"
+        "import runpy, signal, sys\n"
         "class Stop:\n"
         "    def find_spec(self, name, *rest):\n"
-        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        f"        if name == {module!r}: {how}\n"
         f"sys.meta_path.insert(0, Stop())\n{start}\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "nncomp: interrupted\n")
+
+
+def test_ctrl_c_that_python_wraps_is_an_interrupt_all_the_same(monkeypatch, capsys):
+    import nncomp.cli.entry
+
+    def wrapped(args):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as stop:
+            raise RuntimeError("Error calling __set_name__") from stop
+
+    monkeypatch.setattr(nncomp.cli.entry, "_invoke", wrapped)
+    assert nncomp.cli.entry.run(["--version"]) == 130
+    assert capsys.readouterr().err == "nncomp: interrupted\n"

@@ -158,7 +158,7 @@ ONE_INPUT = [
         lambda p: zipped(p, x=npy((2, 8), "|u1", body=bytes(16))),
         "NNC-D003",
         ": input 'x': expected float[N,8], got uint8[2,8]",
-        "are these images? then say how they become numbers, as in preprocess = 'unit'\n"
+        "are these images? then say how they become numbers, as in --preprocess unit\n"
         "input  expected    found\nx      float[N,8]  uint8[2,8]",
     ),
     (

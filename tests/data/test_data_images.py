@@ -76,7 +76,7 @@ def test_row_87_a_bad_image_is_named(tmp_path, graph, error_of, write, name, mes
     assert error.code == "NNC-D005"
     assert error.message.startswith(f"image {str(path)!r} {message}")
     assert error.where.file == str(path)
-    assert error.hint == "skip_bad = 1 would leave it out"
+    assert error.hint == "--skip-bad 1 (in a recipe skip_bad = 1) would leave it out"
 
 
 @pytest.mark.row(87)
@@ -105,7 +105,7 @@ def test_row_87_so_many_bad_images_are_left_out(tmp_path, graph):
     with pytest.raises(DataError) as caught:
         list(open_data(tmp_path, graph, preprocess="unit", skip_bad=2))
     assert caught.value.message == f"image {str(tmp_path / 'c2.png')!r} is not a JPEG, PNG, BMP or WebP image"
-    assert caught.value.hint == "skip_bad = 3 would leave it out"
+    assert caught.value.hint == "--skip-bad 3 (in a recipe skip_bad = 3) would leave it out"
 
 
 @pytest.mark.row(87)
@@ -273,13 +273,15 @@ MISFITS = [
         {"x": "FLOAT N 3 299 299"},
         {"preset": "imagenet"},
         "preprocess gives images of 224x224, input 'x' is float[N,3,299,299]",
-        "set preprocess.crop to the model's height and width, and resize to a little more",
+        "in a recipe's [data.preprocess], set crop to the model's height and width, [299, 299], "
+        "and resize to a little more",
     ),
     (
         {"x": "FLOAT N 3 20 20"},
         {"resize": (20, 21)},
         "preprocess gives images of 20x21, input 'x' is float[N,3,20,20]",
-        "set preprocess.crop to the model's height and width, and resize to a little more",
+        "in a recipe's [data.preprocess], set crop to the model's height and width, [20, 20], "
+        "and resize to a little more",
     ),
     (
         {"x": "FLOAT N 8 20 20"},
@@ -323,6 +325,12 @@ def test_an_image_smaller_than_the_crop_is_an_error(tmp_path, model, error_of):
     assert (error.code, error.hint) == ("NNC-D003", "set preprocess.resize to at least the crop")
 
 
+def test_arrays_with_their_channels_elsewhere_are_told_how_to_move_them(model):
+    with pytest.raises(DataError) as caught:
+        open_data({"x": np.ones((2, 4, 5, 3), np.float32)}, model(x="FLOAT N 3 4 5"))
+    assert caught.value.hint.startswith("the channels seem to stand last: x.transpose(0, 3, 1, 2) moves them\n")
+
+
 def test_preprocessing_for_arrays_that_are_no_images_is_refused(model):
     with pytest.raises(DataError) as caught:
         open_data({"x": np.ones((2, 3, 4, 4), np.float32)}, model(x="FLOAT N 3 4 4"), preprocess="unit")
@@ -334,6 +342,7 @@ def test_preprocessing_for_arrays_that_are_no_images_is_refused(model):
     ("fields", "message"),
     [
         ("inception", "unknown preset 'inception', expected one of imagenet, tf, unit"),
+        ("imgnet", "expected one of imagenet, tf, unit: did you mean 'imagenet'?"),
         ({"preset": ["unit"]}, "unknown preset ['unit'], expected one of imagenet, tf, unit"),
         ({"std": 0}, "std must not be zero"),
         ({"std": (1, 0, 1)}, "std must not be zero"),

@@ -44,7 +44,10 @@ def load_hardware(name: str) -> Hardware:
             raise UsageError(f"the hardware description is larger than {_LARGEST} bytes", where=Where(file=str(path)))
         values = tomllib.loads(text.decode())
     except OSError as error:
-        raise UsageError(f"cannot read hardware {name!r}: {error.strerror}", where=Where(file=str(path))) from None
+        hint = f"known: {', '.join(preset_names())}; or a TOML file"
+        raise UsageError(
+            f"cannot read hardware {name!r}: {error.strerror}", where=Where(file=str(path)), hint=hint
+        ) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"hardware {name!r} is not TOML: {error}", where=Where(file=str(path))) from None
     return parse_hardware(values, file=str(path))

@@ -222,6 +222,7 @@ def test_without_data_it_says_what_is_missing() -> None:
         Equalize().run(model, Context())
     assert caught.value.code == "NNC-D006"
     assert caught.value.message == "equalize: channel ranges need calibration data"
+    assert caught.value.hint.endswith("an .npz, or module:function; --data random to try it out")
 
 
 @given(seed=st.integers(0, 10_000), strength=st.floats(0.0, 1.0), limit=st.floats(1.0, 100.0))

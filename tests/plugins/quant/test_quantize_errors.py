@@ -270,7 +270,7 @@ def test_static_quantization_without_data_is_refused(quantize):
     error = refused(quantize, CONV, DataError, data=None)
     assert (error.code, error.exit_status) == ("NNC-D006", 2)
     assert error.message == "'first' and 0 more ops need calibration data"
-    assert error.hint == "give --data with a folder of images, an .npz, or module:function"
+    assert error.hint == "give --data with a folder of images, an .npz, or module:function; --data random to try it out"
 
 
 def test_no_samples_are_refused(quantize):

@@ -118,3 +118,4 @@ def test_a_machine_may_come_from_a_file(tmp_path):
     with pytest.raises(UsageError) as caught:
         load_hardware(str(tmp_path / "none.toml"))
     assert caught.value.message == f"cannot read hardware {str(tmp_path / 'none.toml')!r}: No such file or directory"
+    assert caught.value.hint == f"known: {', '.join(preset_names())}; or a TOML file"
