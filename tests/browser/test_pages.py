@@ -64,6 +64,27 @@ def test_the_slowest_layer_stands_first_and_heads_sort(browser, pages):
     assert len(names) > 5
 
 
+@pytest.mark.parametrize("width", [1280, 1100])
+def test_no_column_is_cut_off_however_long_the_name_of_a_kernel_is(browser, pages, width):
+    browser.open(pages("report"), width=width)
+    browser.evaluate("document.querySelector('#table .runs small').textContent = 'QLinearGlobalAveragePool'.repeat(2)")
+    assert browser.evaluate("(t => t.scrollWidth <= t.clientWidth)(document.querySelector('#table').parentElement)")
+
+
+def test_on_a_phone_wide_tables_say_that_they_scroll_and_charts_can_be_read(browser, pages):
+    browser.open(pages("report"), width=390, height=844)
+    hint = "getComputedStyle(document.querySelector('.scroll:has(#table)'), '::before').content"
+    assert "Scrolls sideways" in browser.evaluate(hint)
+    assert browser.evaluate("[...document.querySelectorAll('.minor')].every((cell) => !cell.offsetParent)")
+    assert browser.evaluate("(t => t.scrollWidth <= t.clientWidth)(document.querySelector('.facts').parentElement)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    browser.open(pages("comparison"), width=390, height=844)
+    sizes = "[...document.querySelectorAll('.trials text')].map((t) => t.getBoundingClientRect().height)"
+    assert all(size > 9 for size in browser.evaluate(sizes))
+    browser.open(pages("report"), width=1280, height=900)
+    assert browser.evaluate(hint) == "none"
+
+
 def test_rows_are_found_by_words_and_by_what_they_run_in(browser, pages):
     browser.open(pages("report"))
     everything = len(column(browser, 1))
