@@ -114,7 +114,7 @@ class Session:
             else:
                 results = self._session.run(self.output_names, dict(feeds))
         except Exception as error:  # as above
-            raise RuntimeFailure(_first_line(error)) from error
+            raise RuntimeFailure(_first_line(error), hint=_misfits(self._session, feeds)) from error
         return dict(zip(self.output_names, results, strict=True))
 
 
@@ -147,6 +147,32 @@ def run_bytes(model: bytes, samples: Sequence[Mapping[str, Any]], *, optimize: b
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise RuntimeFailure(_first_line(error)) from error
     return results
+
+
+_NUMPY_NAMES: Final = {"float": "float32", "double": "float64"}
+_NUMPY_KINDS: Final = frozenset(
+    ["float16", "float32", "float64", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
+)
+
+
+def _misfits(session: Any, feeds: Feeds) -> str:
+    """Return which inputs a session takes, and what it was given that is something else; "" if all fit by name."""
+    wanted = {one.name: (one.type, list(one.shape)) for one in session.get_inputs()}
+    lines = [f"{name!r} is no input of the model" for name in feeds if name not in wanted]
+    for name, (type_, dims) in wanted.items():
+        plain = type_.removeprefix("tensor(").removesuffix(")")
+        plain = _NUMPY_NAMES.get(plain, plain)
+        text = f"input {name!r} is {plain}[{','.join(str(dim) for dim in dims)}]"
+        given = feeds.get(name)
+        if given is None:
+            lines.append(f"{text}, and was not given")
+        elif isinstance(given, np.ndarray) and type_.startswith("tensor("):
+            fits = given.ndim == len(dims) and all(
+                not isinstance(dim, int) or dim == size for dim, size in zip(dims, given.shape, strict=True)
+            )
+            if not fits or (plain in _NUMPY_KINDS and given.dtype.name != plain):
+                lines.append(f"{text}, and was given {given.dtype.name}[{','.join(str(size) for size in given.shape)}]")
+    return "; ".join(lines)
 
 
 def _has_narrow(session: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -142,6 +143,22 @@ def test_a_missing_input_is_said() -> None:
     with pytest.raises(RuntimeFailure) as error:
         run(graph(TEXT), {})
     assert "Required inputs (['x']) are missing" in error.value.message
+    assert re.fullmatch(r"input 'x' is float32\[.*\], and was not given", error.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "hint"),
+    [
+        ("y", np.ones(2, np.float32), "'y' is no input of the model; input 'x' is float32[2], and was not given"),
+        ("x", np.ones(2), "input 'x' is float32[2], and was given float64[2]"),
+        ("x", np.ones((2, 1), np.float32), "input 'x' is float32[2], and was given float32[2,1]"),
+        ("x", np.ones(3, np.float32), "input 'x' is float32[2], and was given float32[3]"),
+    ],
+)
+def test_what_does_not_fit_an_input_is_said_with_what_would(name, given, hint) -> None:
+    with pytest.raises(RuntimeFailure) as error:
+        run(graph("g (float[2] x) => (float[2] y) { y = Relu (x) }"), {name: given})
+    assert error.value.hint == hint
 
 
 def test_without_onnxruntime_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,12 +114,15 @@ def compile_(
     from nncomp.cli.registry import load_registry
     from nncomp.cli.streams import shown_log
     from nncomp.compiler import CompileRequest
+    from nncomp.compiler.planning import DEFAULT_TARGET
     from nncomp.errors import UsageError
 
     registry = load_registry(plugin)
     if out is None and not dry_run and not _prices(target, registry):
         raise UsageError("where to? -o is missing", hint="-o FOLDER, or --dry-run for the plan alone")
     options: dict[str, object] = ({"hw": hw} if hw else {}) | ({"compare": True} if compare else {})
+    if options and not recipe and not _prices(target or DEFAULT_TARGET, registry):
+        _refuse_options(target or DEFAULT_TARGET, options, registry)
     limits = {
         "max_drop": quantity("--max-drop", max_drop, "%", 0.01),
         "min_sqnr_db": quantity("--min-sqnr", min_sqnr, "dB"),
@@ -161,6 +164,23 @@ def _prices(target: str, registry: Registry) -> bool:
 
     found = registry.targets.get(parse_spec(target)[0])
     return found is not None and found.prices
+
+
+def _refuse_options(target: str, options: dict[str, object], registry: Registry) -> None:
+    """Say which targets have the options that ``target`` lacks, as it has no others.
+
+    Raises:
+        NncompError: as the target's own refusal.
+    """
+    from nncomp.errors import RecipeError
+
+    try:
+        registry.target(target, options)
+    except RecipeError as error:
+        pricing = " or ".join(f"-t {name}" for name, found in sorted(registry.targets.items()) if found.prices)
+        if "has no option" in error.message and pricing:
+            error.hint = f"--{next(iter(options))} is for {pricing}"
+        raise
 
 
 def run_and_show(request: CompileRequest, registry: Registry, *, json: bool, explain: bool = False) -> CompileResult:

@@ -112,7 +112,7 @@ def test_a_machine_is_for_targets_that_describe_some(tmp_path, capsys):
     path = tmp_path / "net.onnx"
     save(graph(NET, opset=17), path)
     assert main(["compile", str(path), "-o", str(tmp_path / "out"), "--hw", "eie"]) == 2
-    assert "target 'ort' has no option 'hw'" in capsys.readouterr().err
+    assert "target 'ort' has no option 'hw'\n  hint: --hw is for -t sparse\n" in capsys.readouterr().err
     assert main(["compile", str(path), "-t", "sparse", "--hw", "eyeris"]) == 2
     assert "unknown hardware 'eyeris'" in capsys.readouterr().err
 
