@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nncomp.compiler import CompileRequest, compile_model
+from nncomp.diff import diff
 from nncomp.plugins import Registry
+from nncomp.report import plain
 from nncomp.report.comparing import result_of
-from nncomp.report.page import report_fragment, report_page
+from nncomp.report.page import comparison_page, diff_page, report_fragment, report_page
 from nncomp.report.page.blocks import block_name, blocks, drawing
 from nncomp.report.page.charts import axis, histogram, stacked
 from nncomp.report.page.comparison import comparison_content
@@ -22,6 +24,7 @@ from nncomp.report.page.rows import rows_of
 from nncomp.report.page.trials import trial_chart
 from nncomp.report.page.verdict import costly_layers
 from nncomp.testing import graph
+from nncomp.wording import energy_text
 
 EVIL = '<script>alert("x")</script>\u202e\'"&\x07\ud800'
 
@@ -438,3 +441,24 @@ def test_prices_beside_measurements_are_marked_and_do_not_compete(report):
     found = comparison_content([result_of(name, one) for name, one in zip("ab", reports, strict=True)], reports)
     (line,) = [one for one in found["lines"] if one.name == "Latency"]
     assert (line.cells, line.best) == (("1.00 µs (priced)", "9.00 µs"), frozenset())
+
+
+@pytest.mark.parametrize(("energy", "text"), [(2286.71, "2287 uJ"), (999.4, "999 uJ"), (0.01234, "0.0123 uJ")])
+def test_energies_have_no_exponent_where_people_expect_none(energy, text):
+    assert energy_text(energy) == text
+
+
+def test_exact_results_are_named_where_they_cannot_be_drawn(report):
+    latency = {"latency_us": 1.0, "baseline_us": 2.0, "ratio": 2.0, "spread": [2, 2], "pairs": 7}
+    made = [copy.deepcopy(report) for _ in range(3)]
+    for number, one in enumerate(made):
+        one["measured"]["latency"] = latency | {"ratio": 2.0 + number}
+        one["accuracy"] |= {"identical": number == 0, "sqnr_db": None if number == 0 else 30.0 + number, "after": None}
+    page = comparison_page([result_of(name, one) for name, one in zip("abc", made, strict=True)], made)
+    assert "Exact outputs have no SQNR and are not drawn: <bdi>a</bdi>." in page
+
+
+def test_a_difference_says_that_passes_move_factors_between_weights():
+    one, other = (graph(f"g (float[1] x) => (float[1] y) <float[1] w = {{{w}}}> {{ y = Mul (x, w) }}") for w in "12")
+    page = diff_page("a", "b", plain(diff(one, other).as_dict()))
+    assert "move factors from one layer to the next: then weights differ a lot" in page
