@@ -294,7 +294,11 @@ def test_modules_that_are_asked_for_come_after_the_installed_ones(
     assert registry.plugins == [
         PluginState("asked_for", "--plugin asked_for", "ok"),
         PluginState(
-            "not_there", "--plugin not_there", "broken", "ModuleNotFoundError: No module named 'not_there'", "NNC-P001"
+            "not_there",
+            "--plugin not_there",
+            "broken",
+            "ModuleNotFoundError: No module named 'not_there'; is its folder in PYTHONPATH?",
+            "NNC-P001",
         ),
     ]
     importlib.invalidate_caches()

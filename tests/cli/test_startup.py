@@ -37,6 +37,7 @@ def test_the_help_of_a_command_imports_nothing_heavy_either():
     ids=["script", "python -m"],
 )
 @pytest.mark.parametrize("module", ["nncomp.cli.entry", "typer", "nncomp.cli.axes"])
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("how", ["raise KeyboardInterrupt", "signal.raise_signal(signal.SIGINT); raise RuntimeError"])
 def test_ctrl_c_during_the_imports_is_one_line_and_130(start, module, how):
     code = (

@@ -132,7 +132,8 @@ def install(project, site):
     (path,) = wheel.WheelBuilder(str(project)).build(directory=str(site.parent / "wheels"), versions=["standard"])
     with zipfile.ZipFile(path) as archive:
         archive.extractall(site)
-    for name in [name for name in sys.modules if (project / name.partition(".")[0]).is_dir()]:
+        brought = {name.partition("/")[0] for name in archive.namelist()}
+    for name in [name for name in sys.modules if name.partition(".")[0] in brought]:
         del sys.modules[name]  # what was imported of it is of the version before
     importlib.invalidate_caches()
     return 0
