@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nncomp_tvm.kernels.anchors import Anchor, Matcher, elementwise
+from nncomp_tvm.kernels.anchors import Anchor, Matcher, elementwise, match
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.graph import array_of, bindings, dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.program import OPERATIONS, OWN, Leaf, Program, Step
@@ -114,7 +114,7 @@ class _Cutter:
         return cuts
 
     def _anchored(self, binding: Any) -> Cut | None:
-        anchor = self.matcher.match(binding.var, binding.value)
+        anchor = match(self.matcher, binding.var, binding.value)
         if anchor is None:
             return None
         region = Region(anchor)

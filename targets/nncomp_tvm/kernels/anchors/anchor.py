@@ -1,0 +1,106 @@
+"""What an anchor is, and what those who match one ask of a function: constants, and what is dequantized to a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nncomp_tvm.kernels.cpu import CpuTarget
+from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
+from nncomp_tvm.kernels.program import Program
+from nncomp_tvm.kernels.tiling import Tile
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A kernel without its epilogue.
+
+    Attributes:
+        key: What it computes; equal keys and programs give equal code.
+        source: Element type of what it computes, before ``scale`` and ``offset``.
+        output: Shape of the result.
+        arguments: Its operands for a tile, weights packed.
+        write: Program and tile -> PrimFunc.
+        tiles: The tiles to choose from, the default first; one for kernels without a choice.
+        scale: One factor a column, or one for all, applied first; turns integers into real numbers.
+        offset: Added after ``scale``, likewise.
+        shift: A zero point that is computed, and the sums of weights that are subtracted so often before all else.
+        integer: Whether it multiplies bytes.
+        macs: Multiplications.
+    """
+
+    key: Hashable
+    source: str
+    output: tuple[int, ...]
+    arguments: Callable[[Tile], list[Any]]
+    write: Callable[[Program, Tile], Any]
+    tiles: list[Tile] = field(default_factory=lambda: [Tile(1, 1)])
+    scale: NDArray[np.float32] | None = None
+    offset: NDArray[np.float32] | None = None
+    shift: tuple[Any, NDArray[np.int32]] | None = None
+    integer: bool = False
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A tensor that is dequantized: ``value`` are its integers; ``scale`` one number, or one a slice of ``axis``."""
+
+    value: Any
+    scale: NDArray[np.float32]
+    zero_point: int
+    axis: int
+
+
+class Matcher:
+    """What is known of the values of one function, and what kernels are made for."""
+
+    def __init__(self, definitions: Mapping[Any, Any], cpu: CpuTarget, *, parallel: bool) -> None:
+        self.definitions, self.cpu, self.parallel = definitions, cpu, parallel
+
+    def quantized(self, value: Any) -> Quantized | None:
+        """Return what is dequantized to ``value``, by constants, or None."""
+        call: Any = self.definitions.get(value)
+        if name_of(call) != "dequantize" or shape_of(call.args[0]) is None:
+            return None
+        scale, zero = array_of(call.args[1]), array_of(call.args[2])
+        if scale is None or zero is None or scale.dtype != np.float32 or np.unique(zero).size != 1:
+            return None
+        return Quantized(call.args[0], scale.reshape(-1), int(zero.reshape(-1)[0]), int(call.attrs.axis))
+
+    def constant(self, value: Any) -> NDArray[np.float32] | None:
+        """Return float32 weights, dequantized if need be, or None if they are no constants."""
+        array = array_of(value)
+        if array is not None:
+            return array if array.dtype == np.float32 else None
+        stored = self.quantized(value)
+        integers = array_of(stored.value) if stored else None
+        if stored is None or integers is None:
+            return None
+        along = [1] * integers.ndim
+        along[stored.axis] = stored.scale.size
+        return (integers.astype(np.int32) - stored.zero_point).astype(np.float32) * stored.scale.reshape(along)
+
+    def integers(
+        self, x: Any, weight: Any, axis: int
+    ) -> tuple[Quantized, NDArray[np.int8], NDArray[np.float32]] | None:
+        """Return u8 activations, s8 weights without zero point and the scale of the product, where both are there.
+
+        Args:
+            x: Activations, quantized with one scale.
+            weight: Weights with one scale, or one a slice of ``axis``, the output channels.
+            axis: An axis of ``weight``.
+        """
+        left, right = self.quantized(x), self.quantized(weight)
+        stored = array_of(right.value) if right else None
+        if left is None or right is None or stored is None:
+            return None
+        fits = left.scale.size == 1 and (right.scale.size == 1 or right.axis % stored.ndim == axis)
+        shifted = stored.astype(np.int16) - right.zero_point
+        if not fits or dtype_of(left.value) != "uint8" or shifted.min() < -128 or shifted.max() > 127:
+            return None
+        return left, shifted.astype(np.int8), left.scale * right.scale

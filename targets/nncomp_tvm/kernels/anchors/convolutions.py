@@ -1,0 +1,59 @@
+"""Convolutions of images, NHWC."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.anchors.contractions import contraction
+from nncomp_tvm.kernels.anchors.windows import sliding, window
+from nncomp_tvm.kernels.graph import dtype_of, shape_of
+from nncomp_tvm.kernels.packing import pack_window
+from nncomp_tvm.kernels.tiling import Contraction
+from nncomp_tvm.kernels.window import Fold, Window
+from nncomp_tvm.library import relax
+
+
+def convolution(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
+    """Convolve NHWC by OHWI: a contraction, or a window where each channel has its own filter."""
+    attrs = call.attrs
+    x, weight = call.args
+    source, output = shape_of(x), shape_of(variable)
+    if attrs.data_layout != "NHWC" or source is None or output is None or dtype_of(variable) != "float32":
+        return None
+    groups = int(attrs.groups)
+    wshape = shape_of(weight)
+    if wshape is None:
+        return None
+    shape = replace(sliding(source, attrs, wshape[1:3]), channels=wshape[3], columns=wshape[0] // groups, groups=groups)
+    if shape.output != output[1:3]:
+        return None
+    if wshape[3] == 1 and wshape[0] == groups:
+        return _depthwise(matcher, call, replace(shape, columns=1), output)
+    return contraction(matcher, call, shape, output, arrange=lambda w: _grouped(w, groups), axis=0)
+
+
+def _grouped(weights: NDArray[Any], groups: int) -> NDArray[Any]:
+    """OHWI -> (groups, kernel rows, kernel columns, channels, columns)."""
+    split = weights.reshape(groups, weights.shape[0] // groups, *weights.shape[1:])
+    return split.transpose(0, 2, 3, 4, 1)
+
+
+def _depthwise(matcher: Matcher, call: Any, shape: Contraction, output: tuple[int, ...]) -> Anchor | None:
+    x, weight = call.args
+    found = matcher.integers(x, weight, 0)
+    scale = None
+    if found is not None:
+        quantized, stored, scale = found
+        x, shape = quantized.value, replace(shape, zero_point=quantized.zero_point)
+        weights: NDArray[Any] = stored
+    else:
+        constant = matcher.constant(weight)
+        if constant is None:
+            return None
+        weights = constant
+    packed = relax.const(pack_window(weights[..., 0]))
+    return window(matcher, Window(shape, Fold.WEIGHTED, dtype_of(x)), [x, packed], output, scale=scale)

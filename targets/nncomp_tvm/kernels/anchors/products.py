@@ -1,0 +1,65 @@
+"""Products of matrices: with constant weights, in bytes, or of two activations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.anchors.contractions import contraction, packed
+from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
+from nncomp_tvm.kernels.products import Product, write_product
+from nncomp_tvm.kernels.tiling import Contraction
+
+
+def matmul(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
+    """Multiply by constant weights, packed, or by other activations, which lie as they do."""
+    left, right = call.args
+    source, other, output = shape_of(left), shape_of(right), shape_of(variable)
+    if source is None or other is None or output is None:
+        return None
+    if dtype_of(variable) == "int32":
+        return _integer_matmul(matcher, left, right, output)
+    if dtype_of(left) != "float32" or dtype_of(right) != "float32":
+        return None
+    if min(len(source), len(other)) < 2:
+        return None
+    rows = int(np.prod(source[:-1]))
+    if len(other) == 2:
+        shape = Contraction(1, 1, rows, other[0], other[1])
+        found = contraction(matcher, call, shape, output, arrange=lambda w: w[None, None, None], axis=1)
+        if found is not None:
+            return found
+    product = Product(source, other, output[:-2])
+    return Anchor(
+        product,
+        "float32",
+        output,
+        lambda tile: [left, right],
+        lambda program, tile: write_product(product, program, tile, matcher.cpu, parallel=matcher.parallel),
+        product.tiles(matcher.cpu),
+        macs=int(np.prod(output)) * source[-1],
+    )
+
+
+def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[int, ...]) -> Anchor | None:
+    """(x - zero point) w in int32, with a zero point that is computed: MatMulInteger behind DynamicQuantizeLinear."""
+    zero = None
+    call: Any = matcher.definitions.get(left)
+    if name_of(call) == "subtract" and shape_of(call.args[1]) in {(), (1,)}:
+        left, zero = call.args
+        call = matcher.definitions.get(left)
+    stored = array_of(right)
+    x = call.args[0] if name_of(call) == "astype" else None
+    if x is None or dtype_of(x) != "uint8" or stored is None or stored.ndim != 2 or len(stored) % 4:
+        return None
+    if stored.min() < -128 or stored.max() > 127:
+        return None
+    source = shape_of(x)
+    assert source is not None
+    shape = Contraction(1, 1, int(np.prod(source[:-1])), stored.shape[0], stored.shape[1], integer=True)
+    weights = stored.astype(np.int8)[None, None, None]
+    found = packed(matcher, x, weights, shape, output)
+    return found if zero is None else replace(found, shift=(zero, stored.sum(axis=0, dtype=np.int32)))

@@ -1,0 +1,111 @@
+"""Windows over each channel on its own: pooling, and averages of whole images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.graph import dtype_of, name_of, shape_of
+from nncomp_tvm.kernels.program import Program
+from nncomp_tvm.kernels.tiling import Contraction, Tile
+from nncomp_tvm.kernels.window import Fold, Window, window_candidates, write_window
+
+
+def pool(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
+    """Maxima, and averages that count padding or have none."""
+    attrs, x = call.attrs, call.args[0]
+    source, output = shape_of(x), shape_of(variable)
+    if attrs.layout != "NHWC" or source is None or output is None:
+        return None
+    shape = sliding(source, attrs, attrs.pool_size)
+    if shape.output != output[1:3]:
+        return None
+    if name_of(call) == "nn.max_pool2d":
+        return _reduction(matcher, x, shape, Fold.MAX, output)
+    if any(shape.pads) and not attrs.count_include_pad:
+        return None
+    return _reduction(matcher, x, shape, Fold.SUM, output)
+
+
+def mean(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
+    """Average whole images, channel by channel."""
+    source, output = shape_of(call.args[0]), shape_of(variable)
+    if source is None or output is None or len(source) != 4 or call.attrs.axis is None:
+        return None
+    if [int(axis) for axis in call.attrs.axis] != [1, 2]:
+        return None
+    batch, height, width, channels = source
+    shape = Contraction(batch, height, width, 1, 1, kernel=(height, width), groups=channels)
+    return _reduction(matcher, call.args[0], shape, Fold.SUM, output)
+
+
+def _reduction(matcher: Matcher, x: Any, shape: Contraction, fold: Fold, output: tuple[int, ...]) -> Anchor | None:
+    """Pool real numbers, or integers that stand for them: scale and zero point are applied to what is left."""
+    source = shape_of(x)
+    if source is None or dtype_of(x) != "float32":
+        return None
+    size = np.float32(1.0 / (shape.kernel[0] * shape.kernel[1])) if fold is Fold.SUM else np.float32(1.0)
+    quantized = matcher.quantized(x)
+    if quantized is None or quantized.scale.size != 1:
+        scale = np.array([size], np.float32) if fold is Fold.SUM else None
+        return window(matcher, Window(shape, fold), [x], output, scale=scale)
+    scale = quantized.scale * size
+    offset = -scale * np.float32(quantized.zero_point) if fold is Fold.MAX else None
+    shape = replace(shape, zero_point=quantized.zero_point)
+    folded = Window(shape, fold, dtype_of(quantized.value))
+    return window(matcher, folded, [quantized.value], output, scale=scale, offset=offset)
+
+
+def sliding(source: tuple[int, ...], attrs: Any, kernel: Any) -> Contraction:
+    """Return an operator that slides over an image, each channel a group of its own."""
+    height, width, *_ = (int(size) for size in kernel)
+    strides, dilations = (tuple(int(v) for v in values) for values in (attrs.strides, attrs.dilation))
+    top, left, bottom, right = (int(pad) for pad in attrs.padding)
+    return Contraction(
+        batch=source[0],
+        height=source[1],
+        width=source[2],
+        channels=1,
+        columns=1,
+        kernel=(height, width),
+        strides=(strides[0], strides[1]),
+        dilations=(dilations[0], dilations[1]),
+        pads=(top, left, bottom, right),
+        groups=source[3],
+    )
+
+
+def window(
+    matcher: Matcher,
+    work: Window,
+    operands: list[Any],
+    output: tuple[int, ...],
+    *,
+    scale: NDArray[np.float32] | None = None,
+    offset: NDArray[np.float32] | None = None,
+) -> Anchor:
+    """Return a window over ``operands``: the image, and packed weights where there are some."""
+    source = shape_of(operands[0])
+    assert source is not None
+
+    def write(program: Program, tile: Tile) -> Any:
+        return write_window(
+            work, program, tile, matcher.cpu, input_shape=source, output_shape=output, parallel=matcher.parallel
+        )
+
+    return Anchor(
+        (work, source, output),
+        "float32",
+        output,
+        lambda tile: operands,
+        write,
+        window_candidates(work, matcher.cpu),
+        scale=scale,
+        offset=offset,
+        integer=work.dtype != "float32",
+        macs=work.shape.macs,
+    )
