@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nncomp_tvm.kernels.cpu import CpuTarget
+from nncomp_tvm.kernels.cpu_device import CpuDevice
 from nncomp_tvm.kernels.exact import widened, with_exact_extremes
 from nncomp_tvm.kernels.graph import Walk, dtype_of, is_plain, shape_of
 from nncomp_tvm.kernels.integers import normalised
@@ -106,7 +107,7 @@ def build_cpu(module: Any, cpu: CpuTarget, *, threads: int = 1, tuning: TuningOp
     kernels: list[KernelInfo] = []
     if is_plain(module["main"]):
         module = channels_last(normalised(widened(module)))
-        cuts = cut(module["main"], cpu, parallel=threads > 1)
+        cuts = cut(module["main"], CpuDevice(cpu, parallel=threads > 1))
         tuned = {} if tuning is None else tune(list(cuts.values()), cpu, tuning, threads=threads)
         module, kernels = emit(module, cuts, tuned)
         module = with_exact_extremes(module)

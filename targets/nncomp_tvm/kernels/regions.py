@@ -15,8 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nncomp_tvm.kernels.anchors import Anchor, Matcher, elementwise, match
-from nncomp_tvm.kernels.cpu import CpuTarget
+from nncomp_tvm.kernels.anchors import Anchor, Device, Matcher, elementwise, match
 from nncomp_tvm.kernels.graph import array_of, bindings, dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.program import OPERATIONS, OWN, Leaf, Program, Step
 from nncomp_tvm.library import relax, tvm
@@ -85,13 +84,13 @@ class Cut:
     ops: tuple[str, ...]
 
 
-def cut(main: Any, cpu: CpuTarget, *, parallel: bool) -> dict[Any, Cut]:
+def cut(main: Any, device: Device) -> dict[Any, Cut]:
     """Return the regions of a function, by the variable of their result."""
-    return _Cutter(main, cpu, parallel=parallel).run()
+    return _Cutter(main, device).run()
 
 
 class _Cutter:
-    def __init__(self, main: Any, cpu: CpuTarget, *, parallel: bool) -> None:
+    def __init__(self, main: Any, device: Device) -> None:
         self.bindings = bindings(main)
         self.position = {binding.var: i for i, binding in enumerate(self.bindings)}
         self.definitions = {binding.var: binding.value for binding in self.bindings}
@@ -101,7 +100,7 @@ class _Cutter:
                 self.readers[variable].append(i)
         for variable in _variables(main.body.body):
             self.readers[variable].append(len(self.bindings))
-        self.matcher = Matcher(self.definitions, cpu, parallel=parallel)
+        self.matcher = Matcher(self.definitions, device)
         self.taken: set[Any] = set()
 
     def run(self) -> dict[Any, Cut]:

@@ -1,18 +1,20 @@
-"""What an anchor is, and what those who match one ask of a function: constants, and what is dequantized to a value."""
+"""What an anchor is, what a device makes of one, and what those who match one ask of a function."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
+from nncomp_tvm.kernels.products import Product
 from nncomp_tvm.kernels.program import Program
-from nncomp_tvm.kernels.tiling import Tile
+from nncomp_tvm.kernels.rows import Rows
+from nncomp_tvm.kernels.tiling import Contraction, Tile
+from nncomp_tvm.kernels.window import Window
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Anchor:
         output: Shape of the result.
         arguments: Its operands for a tile, weights packed.
         write: Program and tile -> PrimFunc.
-        tiles: The tiles to choose from, the default first; one for kernels without a choice.
+        tiles: The tiles to choose from, as the device cuts, the default first; one for kernels without a choice.
         scale: One factor a column, or one for all, applied first; turns integers into real numbers.
         offset: Added after ``scale``, likewise.
         shift: A zero point that is computed, and the sums of weights that are subtracted so often before all else.
@@ -36,14 +38,30 @@ class Anchor:
     key: Hashable
     source: str
     output: tuple[int, ...]
-    arguments: Callable[[Tile], list[Any]]
-    write: Callable[[Program, Tile], Any]
-    tiles: list[Tile] = field(default_factory=lambda: [Tile(1, 1)])
+    arguments: Callable[[Any], list[Any]]
+    write: Callable[[Program, Any], Any]
+    tiles: Sequence[Any] = field(default_factory=lambda: [Tile(1, 1)])
     scale: NDArray[np.float32] | None = None
     offset: NDArray[np.float32] | None = None
     shift: tuple[Any, NDArray[np.int32]] | None = None
     integer: bool = False
     macs: int = 0
+
+
+class Device(Protocol):
+    """What kernels are made for: its kernel for each kind of work, None for what is better left to TVM."""
+
+    def contraction(self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[int, ...]) -> Anchor | None:
+        """Return a contraction of ``x`` with weights (groups, kernel rows, kernel columns, channels, columns)."""
+
+    def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[int, ...]) -> Anchor | None:
+        """Return a window over ``x``, with weights (channels, kernel rows, kernel columns) where it has some."""
+
+    def product(self, shape: Product, left: Any, right: Any) -> Anchor | None:
+        """Return a product of two activations."""
+
+    def rows(self, shape: Rows, x: Any, tensor: tuple[int, ...], output: tuple[int, ...]) -> Anchor | None:
+        """Return work along the last axis of ``x``, seen as ``tensor``; of nothing but the program if x is None."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +77,8 @@ class Quantized:
 class Matcher:
     """What is known of the values of one function, and what kernels are made for."""
 
-    def __init__(self, definitions: Mapping[Any, Any], cpu: CpuTarget, *, parallel: bool) -> None:
-        self.definitions, self.cpu, self.parallel = definitions, cpu, parallel
+    def __init__(self, definitions: Mapping[Any, Any], device: Device) -> None:
+        self.definitions, self.device = definitions, device
 
     def quantized(self, value: Any) -> Quantized | None:
         """Return what is dequantized to ``value``, by constants, or None."""

@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
 from nncomp_tvm.kernels.anchors.contractions import contraction
-from nncomp_tvm.kernels.anchors.windows import sliding, window
+from nncomp_tvm.kernels.anchors.windows import sliding
 from nncomp_tvm.kernels.graph import dtype_of, shape_of
-from nncomp_tvm.kernels.packing import pack_window
 from nncomp_tvm.kernels.tiling import Contraction
 from nncomp_tvm.kernels.window import Fold, Window
-from nncomp_tvm.library import relax
 
 
 def convolution(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
@@ -45,15 +43,13 @@ def _grouped(weights: NDArray[Any], groups: int) -> NDArray[Any]:
 def _depthwise(matcher: Matcher, call: Any, shape: Contraction, output: tuple[int, ...]) -> Anchor | None:
     x, weight = call.args
     found = matcher.integers(x, weight, 0)
-    scale = None
     if found is not None:
         quantized, stored, scale = found
-        x, shape = quantized.value, replace(shape, zero_point=quantized.zero_point)
-        weights: NDArray[Any] = stored
-    else:
-        constant = matcher.constant(weight)
-        if constant is None:
-            return None
-        weights = constant
-    packed = relax.const(pack_window(weights[..., 0]))
-    return window(matcher, Window(shape, Fold.WEIGHTED, dtype_of(x)), [x, packed], output, scale=scale)
+        work = Window(replace(shape, zero_point=quantized.zero_point), Fold.WEIGHTED, dtype_of(quantized.value))
+        anchor = matcher.device.window(work, quantized.value, stored[..., 0], output)
+        if anchor is not None:
+            return replace(anchor, scale=scale)
+    constant = matcher.constant(weight)
+    if constant is None:
+        return None
+    return matcher.device.window(Window(shape, Fold.WEIGHTED), x, constant[..., 0], output)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
-from nncomp_tvm.kernels.anchors.contractions import contraction, packed
+from nncomp_tvm.kernels.anchors.contractions import contraction
 from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
-from nncomp_tvm.kernels.products import Product, write_product
+from nncomp_tvm.kernels.products import Product
 from nncomp_tvm.kernels.tiling import Contraction
 
 
@@ -32,16 +32,7 @@ def matmul(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
         found = contraction(matcher, call, shape, output, arrange=lambda w: w[None, None, None], axis=1)
         if found is not None:
             return found
-    product = Product(source, other, output[:-2])
-    return Anchor(
-        product,
-        "float32",
-        output,
-        lambda tile: [left, right],
-        lambda program, tile: write_product(product, program, tile, matcher.cpu, parallel=matcher.parallel),
-        product.tiles(matcher.cpu),
-        macs=int(np.prod(output)) * source[-1],
-    )
+    return matcher.device.product(Product(source, other, output[:-2]), left, right)
 
 
 def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[int, ...]) -> Anchor | None:
@@ -53,7 +44,7 @@ def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[int, 
         call = matcher.definitions.get(left)
     stored = array_of(right)
     x = call.args[0] if name_of(call) == "astype" else None
-    if x is None or dtype_of(x) != "uint8" or stored is None or stored.ndim != 2 or len(stored) % 4:
+    if x is None or dtype_of(x) != "uint8" or stored is None or stored.ndim != 2:
         return None
     if stored.min() < -128 or stored.max() > 127:
         return None
@@ -61,5 +52,5 @@ def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[int, 
     assert source is not None
     shape = Contraction(1, 1, int(np.prod(source[:-1])), stored.shape[0], stored.shape[1], integer=True)
     weights = stored.astype(np.int8)[None, None, None]
-    found = packed(matcher, x, weights, shape, output)
-    return found if zero is None else replace(found, shift=(zero, stored.sum(axis=0, dtype=np.int32)))
+    found = matcher.device.contraction(x, weights, shape, output)
+    return found if zero is None or found is None else replace(found, shift=(zero, stored.sum(axis=0, dtype=np.int32)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
 from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
-from nncomp_tvm.kernels.rows import Rows, RowWork, write_rows
+from nncomp_tvm.kernels.rows import Rows, RowWork
 
 
 def softmax(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
@@ -30,7 +30,7 @@ def layer_norm(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
     if not last or gamma is None or beta is None:
         return None
     found = _rows(matcher, call.args[0], output, RowWork.NORMALISE, float(attrs.epsilon))
-    return replace(found, scale=gamma if attrs.scale else None, offset=beta if attrs.center else None)
+    return found and replace(found, scale=gamma if attrs.scale else None, offset=beta if attrs.center else None)
 
 
 def extreme(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
@@ -40,15 +40,7 @@ def extreme(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
         return None
     work = RowWork.HIGHEST if name_of(call) == "max" else RowWork.LOWEST
     shape = Rows(1, int(np.prod(source)), work)
-    return Anchor(
-        (shape, source, output),
-        "float32",
-        (),
-        lambda tile: [call.args[0]],
-        lambda program, tile: write_rows(
-            shape, program, matcher.cpu, tensor=source, output=output, parallel=matcher.parallel
-        ),
-    )
+    return matcher.device.rows(shape, call.args[0], source, ())
 
 
 def elementwise(matcher: Matcher, variable: Any) -> Anchor | None:
@@ -57,14 +49,6 @@ def elementwise(matcher: Matcher, variable: Any) -> Anchor | None:
     return None if not output or 0 in output else _rows(matcher, None, output, RowWork.MAP)
 
 
-def _rows(matcher: Matcher, x: Any, output: tuple[int, ...], work: RowWork, epsilon: float = 0.0) -> Anchor:
+def _rows(matcher: Matcher, x: Any, output: tuple[int, ...], work: RowWork, epsilon: float = 0.0) -> Anchor | None:
     shape = Rows(int(np.prod(output[:-1])), output[-1], work, epsilon)
-    return Anchor(
-        (shape, output),
-        "float32",
-        output,
-        lambda tile: [] if work is RowWork.MAP else [x],
-        lambda program, tile: write_rows(
-            shape, program, matcher.cpu, tensor=output, output=output, parallel=matcher.parallel
-        ),
-    )
+    return matcher.device.rows(shape, x, output, output)

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
 from nncomp_tvm.kernels.graph import dtype_of, name_of, shape_of
-from nncomp_tvm.kernels.program import Program
-from nncomp_tvm.kernels.tiling import Contraction, Tile
-from nncomp_tvm.kernels.window import Fold, Window, window_candidates, write_window
+from nncomp_tvm.kernels.tiling import Contraction
+from nncomp_tvm.kernels.window import Fold, Window
 
 
 def pool(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
@@ -52,12 +51,18 @@ def _reduction(matcher: Matcher, x: Any, shape: Contraction, fold: Fold, output:
     quantized = matcher.quantized(x)
     if quantized is None or quantized.scale.size != 1:
         scale = np.array([size], np.float32) if fold is Fold.SUM else None
-        return window(matcher, Window(shape, fold), [x], output, scale=scale)
+        return _scaled(matcher.device.window(Window(shape, fold), x, None, output), scale)
     scale = quantized.scale * size
     offset = -scale * np.float32(quantized.zero_point) if fold is Fold.MAX else None
     shape = replace(shape, zero_point=quantized.zero_point)
     folded = Window(shape, fold, dtype_of(quantized.value))
-    return window(matcher, folded, [quantized.value], output, scale=scale, offset=offset)
+    return _scaled(matcher.device.window(folded, quantized.value, None, output), scale, offset)
+
+
+def _scaled(
+    anchor: Anchor | None, scale: NDArray[np.float32] | None, offset: NDArray[np.float32] | None = None
+) -> Anchor | None:
+    return None if anchor is None else replace(anchor, scale=scale, offset=offset)
 
 
 def sliding(source: tuple[int, ...], attrs: Any, kernel: Any) -> Contraction:
@@ -76,36 +81,4 @@ def sliding(source: tuple[int, ...], attrs: Any, kernel: Any) -> Contraction:
         dilations=(dilations[0], dilations[1]),
         pads=(top, left, bottom, right),
         groups=source[3],
-    )
-
-
-def window(
-    matcher: Matcher,
-    work: Window,
-    operands: list[Any],
-    output: tuple[int, ...],
-    *,
-    scale: NDArray[np.float32] | None = None,
-    offset: NDArray[np.float32] | None = None,
-) -> Anchor:
-    """Return a window over ``operands``: the image, and packed weights where there are some."""
-    source = shape_of(operands[0])
-    assert source is not None
-
-    def write(program: Program, tile: Tile) -> Any:
-        return write_window(
-            work, program, tile, matcher.cpu, input_shape=source, output_shape=output, parallel=matcher.parallel
-        )
-
-    return Anchor(
-        (work, source, output),
-        "float32",
-        output,
-        lambda tile: operands,
-        write,
-        window_candidates(work, matcher.cpu),
-        scale=scale,
-        offset=offset,
-        integer=work.dtype != "float32",
-        macs=work.shape.macs,
     )

@@ -1,0 +1,102 @@
+"""A CPU as the device that anchors are matched for: which kernel of this package does what, and how it may be cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nncomp_tvm.kernels.anchors import Anchor
+from nncomp_tvm.kernels.contraction import write_contraction
+from nncomp_tvm.kernels.cpu import CpuTarget
+from nncomp_tvm.kernels.graph import shape_of
+from nncomp_tvm.kernels.packing import pack, pack_window, start_values
+from nncomp_tvm.kernels.products import Product, write_product
+from nncomp_tvm.kernels.program import Program
+from nncomp_tvm.kernels.rows import Rows, write_rows
+from nncomp_tvm.kernels.tiling import Contraction, Tile, candidates
+from nncomp_tvm.kernels.window import Window, window_candidates, write_window
+from nncomp_tvm.library import relax
+
+
+@dataclass(frozen=True)
+class CpuDevice:
+    """A CPU, and whether its kernels run on several threads."""
+
+    cpu: CpuTarget
+    parallel: bool
+
+    def contraction(self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[int, ...]) -> Anchor | None:
+        """Return a contraction, of bytes where channels come in fours."""
+        source = shape_of(x)
+        if source is None or (shape.integer and shape.channels % 4):
+            return None
+
+        def arguments(tile: Tile) -> list[Any]:
+            start = [relax.const(start_values(shape, weights))] if shape.zero_point else []
+            return [x, relax.const(pack(shape, tile, self.cpu, weights)), *start]
+
+        def write(program: Program, tile: Tile) -> Any:
+            return write_contraction(
+                shape, program, tile, self.cpu, input_shape=source, output_shape=output, parallel=self.parallel
+            )
+
+        return Anchor(
+            (shape, source, output),
+            "int32" if shape.integer else "float32",
+            output,
+            arguments,
+            write,
+            candidates(shape, self.cpu),
+            integer=shape.integer,
+            macs=shape.macs,
+        )
+
+    def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[int, ...]) -> Anchor | None:
+        """Return a window; its sums are float32, also those of bytes."""
+        source = shape_of(x)
+        if source is None:
+            return None
+        operands = [x] if weights is None else [x, relax.const(pack_window(weights))]
+
+        def write(program: Program, tile: Tile) -> Any:
+            return write_window(
+                work, program, tile, self.cpu, input_shape=source, output_shape=output, parallel=self.parallel
+            )
+
+        return Anchor(
+            (work, source, output),
+            "float32",
+            output,
+            lambda tile: operands,
+            write,
+            window_candidates(work, self.cpu),
+            integer=work.dtype != "float32",
+            macs=work.shape.macs,
+        )
+
+    def product(self, shape: Product, left: Any, right: Any) -> Anchor | None:
+        """Return a product of two activations."""
+        return Anchor(
+            shape,
+            "float32",
+            shape.output,
+            lambda tile: [left, right],
+            lambda program, tile: write_product(shape, program, tile, self.cpu, parallel=self.parallel),
+            shape.tiles(self.cpu),
+            macs=int(np.prod(shape.output)) * shape.left[-1],
+        )
+
+    def rows(self, shape: Rows, x: Any, tensor: tuple[int, ...], output: tuple[int, ...]) -> Anchor | None:
+        """Return work along the last axis."""
+        return Anchor(
+            (shape, tensor, output),
+            "float32",
+            output,
+            lambda tile: [] if x is None else [x],
+            lambda program, tile: write_rows(
+                shape, program, self.cpu, tensor=tensor, output=output, parallel=self.parallel
+            ),
+        )
