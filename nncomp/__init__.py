@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from nncomp.ops import OpSemantics as OpSemantics
     from nncomp.ops import QuantRole as QuantRole
     from nncomp.ops import Role as Role
+    from nncomp.options import option as option
     from nncomp.passes import Context as Context
     from nncomp.passes import Effect as Effect
     from nncomp.passes import Pass as Pass
-    from nncomp.passes import option as option
     from nncomp.pipeline import Instrument as Instrument
     from nncomp.pipeline import Pipeline as Pipeline
     from nncomp.plugins import Registry as Registry
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nncomp.targets import Capabilities as Capabilities
     from nncomp.targets import Measurement as Measurement
     from nncomp.targets import Target as Target
+    from nncomp.targets import TargetOptions as TargetOptions
     from nncomp.text import parse_graph as parse_graph
     from nncomp.text import print_graph as print_graph
 
@@ -48,13 +49,14 @@ _HOMES: Final[dict[str, str]] = {
     **dict.fromkeys(("Attribute", "DataType", "Graph", "Op", "TensorType", "Value"), "nncomp.ir"),
     **dict.fromkeys(("load", "save"), "nncomp.onnx_io"),
     **dict.fromkeys(("OpSemantics", "QuantRole", "Role"), "nncomp.ops"),
-    **dict.fromkeys(("Context", "Effect", "Pass", "option"), "nncomp.passes"),
+    **dict.fromkeys(("Context", "Effect", "Pass"), "nncomp.passes"),
     **dict.fromkeys(("Instrument", "Pipeline"), "nncomp.pipeline"),
     **dict.fromkeys(("API_VERSION", "hookimpl"), "nncomp.hookspecs"),
-    **dict.fromkeys(("Artifact", "Capabilities", "Measurement", "Target"), "nncomp.targets"),
+    **dict.fromkeys(("Artifact", "Capabilities", "Measurement", "Target", "TargetOptions"), "nncomp.targets"),
     **dict.fromkeys(("parse_graph", "print_graph"), "nncomp.text"),
     **dict.fromkeys(("CompileRequest", "CompileResult", "Compiled", "compile", "compile_model"), "nncomp.compiler"),
     "DataSource": "nncomp.data",
+    "option": "nncomp.options",
     "Registry": "nncomp.plugins",
 }
 

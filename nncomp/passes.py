@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +10,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticUndefined, to_jsonable_python
+from pydantic import BaseModel, ConfigDict
 
-from nncomp.errors import NncompWarning, RecipeError, Where
+from nncomp.errors import NncompWarning, Where
 from nncomp.ir import Scratch
 from nncomp.ops import OpTable, builtin_table
+from nncomp.options import inline_table, option, parse_spec, read_options, spec_of, toml_text  # noqa: F401  plugins import them from here
 
 if TYPE_CHECKING:
     from nncomp.cache import Cache
@@ -38,11 +36,6 @@ class Effect(StrEnum):
     """Outputs differ by rounding only: 1e-5 relative."""
     LOSSY = "lossy"
     """Outputs differ; how much is measured and held to the user's budget."""
-
-
-def option(default: Any = PydanticUndefined, *, help: str, **constraints: Any) -> Any:
-    """Declare an option of a pass: a pydantic field with a help text and, if wanted, bounds (``ge=2, le=8``)."""
-    return Field(default, description=help, **constraints)
 
 
 class Pass(BaseModel):
@@ -80,54 +73,12 @@ class Pass(BaseModel):
         Raises:
             RecipeError: an option is unknown, of the wrong type, or out of range (NNC-R010).
         """
-        try:
-            return cls(**options)
-        except ValidationError as error:
-            raise _option_error(cls, error, where) from None
+        return read_options(cls, options, owner=cls.name, where=where)
 
     @property
     def spec(self) -> str:
         """The pass as a recipe writes it, options at their defaults left out: ``quantize{bits=4}``."""
-        changed = {
-            key: to_jsonable_python(getattr(self, key))
-            for key, info in type(self).model_fields.items()
-            if getattr(self, key) != info.get_default(call_default_factory=True)
-        }
-        return f"{self.name}{inline_table(changed)}" if changed else self.name
-
-
-def inline_table(values: Mapping[str, object]) -> str:
-    """Return ``values`` as a TOML inline table; None entries, which TOML cannot write, are left out."""
-    return "{" + ", ".join(f"{_key(key)}={_toml(value)}" for key, value in values.items() if value is not None) + "}"
-
-
-def toml_text(text: str) -> str:
-    """Return ``text`` as a TOML basic string."""
-    return '"' + text.translate(_TOML_ESCAPES) + '"'
-
-
-def parse_spec(text: str, *, where: Where | None = None) -> tuple[str, dict[str, object]]:
-    """Split ``name{key=value, ...}``; the part in braces is a TOML inline table.
-
-    Raises:
-        RecipeError: the text has another form (NNC-R003).
-    """
-    name, brace, _ = text.strip().partition("{")
-    name = name.strip()
-    if not brace:
-        return name, {}
-    try:
-        table = tomllib.loads("options = " + text.strip()[text.strip().index("{") :])
-        if len(table) > 1:
-            raise tomllib.TOMLDecodeError("text behind the closing brace")
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(
-            f"pass {text!r} is not of the form name{{key=value, ...}}: {str(error).partition(' (at ')[0]}",
-            code="NNC-R002" if "overwrite" in str(error).lower() or "duplicate" in str(error).lower() else "NNC-R003",
-            where=where,
-            hint='text goes in quotes, as in quantize{method="mse"}',
-        ) from None
-    return name, table["options"]
+        return spec_of(self.name, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,39 +218,3 @@ def counted(notes: Sequence[Note]) -> list[tuple[Note, int]]:
         counts[key] += 1
         first.setdefault(key, note)
     return [(first[key], count) for key, count in counts.most_common()]
-
-
-_CONTROL_CHARACTERS: Final = (*range(0x20), 0x7F)  # TOML takes none of them as it is
-_TOML_ESCAPES: Final = str.maketrans(
-    {**{code: f"\\u{code:04x}" for code in _CONTROL_CHARACTERS}, "\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
-)
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else toml_text(key)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return toml_text(value)
-    if isinstance(value, Mapping):
-        return inline_table(value)
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return repr(value)
-
-
-def _option_error(cls: type[Pass], error: ValidationError, where: Where | None) -> RecipeError:
-    import difflib
-
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, cls.model_fields, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"options: {', '.join(cls.model_fields) or 'none'}"
-        return RecipeError(f"{cls.name}: unknown option {key!r}", where=where, hint=hint)
-    expected = first["msg"][0].lower() + first["msg"][1:]
-    return RecipeError(f"{cls.name}.{key}: {expected}, got {first['input']!r}", where=where)

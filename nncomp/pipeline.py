@@ -26,7 +26,8 @@ from nncomp.infer import infer_types
 from nncomp.ir import Graph
 from nncomp.isolation import isolated
 from nncomp.onnx_io import save, settled, write_atomically
-from nncomp.passes import Context, Effect, Note, Pass, toml_text
+from nncomp.options import toml_text
+from nncomp.passes import Context, Effect, Note, Pass
 from nncomp.verify import verify
 
 

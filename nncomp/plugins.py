@@ -22,7 +22,8 @@ from nncomp import hookspecs
 from nncomp.errors import NncompError, NncompWarning, PluginError, RecipeError
 from nncomp.hookspecs import API_VERSION
 from nncomp.ops import OpSemantics, OpTable, builtin_table
-from nncomp.passes import Pass, parse_spec
+from nncomp.options import parse_spec
+from nncomp.passes import Pass
 from nncomp.targets import Target
 
 GROUP: Final = "nncomp"

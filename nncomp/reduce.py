@@ -20,7 +20,8 @@ from nncomp.gate import Gate
 from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op, TensorType, Value
 from nncomp.onnx_io import save, write_atomically
-from nncomp.passes import Context, Pass, toml_text
+from nncomp.options import toml_text
+from nncomp.passes import Context, Pass
 from nncomp.pipeline import Pipeline
 from nncomp.runtime import runtime_version
 

@@ -12,8 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from nncomp.errors import RecipeError, UnsupportedError
+from pydantic import BaseModel, ConfigDict
+
+from nncomp.errors import UnsupportedError
 from nncomp.ir import DataType
+from nncomp.options import read_options, spec_of
 
 if TYPE_CHECKING:
     from nncomp.ir import Graph
@@ -298,8 +301,17 @@ class Artifact(ABC):
         return "\n".join([html_table(type(self).__name__, rows), *tables])
 
 
+class TargetOptions(BaseModel):
+    """Base of the options of targets, whose fields they are; each is declared with :func:`nncomp.option`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class Target(ABC):
     """A backend.
+
+    A target with options names their model in ``option_type``; it is made with an instance of it, or with None for
+    the defaults.
 
     Class attributes:
         name: as given to ``-t``.
@@ -308,6 +320,10 @@ class Target(ABC):
         default_recipe: name of the recipe that ``compile`` takes when none is given.
         library: distribution that it cannot do without, "" for none; for the message of who lacks it.
         prices: True for a cost model: its artifact is a price and no program, so that nothing need be written.
+        option_type: model of the options; the base's has none.
+
+    Attributes:
+        options: of this one.
     """
 
     name: ClassVar[str]
@@ -316,22 +332,26 @@ class Target(ABC):
     default_recipe: ClassVar[str]
     library: ClassVar[str] = ""
     prices: ClassVar[bool] = False
+    option_type: ClassVar[type[TargetOptions]] = TargetOptions
+    options: TargetOptions = TargetOptions()
+
+    def __init__(self, options: TargetOptions | None = None) -> None:
+        self.options = self.option_type() if options is None else options
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:
         """Return the target with its options set, as in ``-t 'sparse{hw="eie"}'``.
 
         Raises:
-            RecipeError: it has no such option (NNC-R010).
+            RecipeError: an option is unknown, of the wrong type, or out of range (NNC-R010).
         """
-        for name in options:
-            raise RecipeError(f"target {cls.name!r} has no option {name!r}", hint="it takes no options")
-        return cls()
+        found = read_options(cls.option_type, options, owner=cls.name)
+        return cls(found) if cls.option_type.model_fields else cls()
 
     @property
     def spec(self) -> str:
-        """The target as a recipe writes it, with the options that are not at their defaults."""
-        return self.name
+        """The target as a recipe writes it, options at their defaults left out: ``sparse{hw="eie"}``."""
+        return spec_of(self.name, self.options)
 
     @abstractmethod
     def missing(self) -> str:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nncomp.errors import NncompWarning, RecipeError, Where
 from nncomp.ir import Graph
-from nncomp.passes import Context, Effect, Note, Pass, Silence, counted, inline_table, option, parse_spec, toml_text
+from nncomp.options import inline_table, option, parse_spec, toml_text
+from nncomp.passes import Context, Effect, Note, Pass, Silence, counted
 
 
 class Shake(Pass):
@@ -81,22 +82,22 @@ def test_equal_options_make_equal_passes() -> None:
             "shake: unknown option 'colour'",
             "options: bits, factor, per_channel, method, skip, sizes, limit",
         ),
-        ({"bits": 1}, "shake.bits: input should be greater than or equal to 2, got 1", ""),
-        ({"bits": 9}, "shake.bits: input should be less than or equal to 8, got 9", ""),
+        ({"bits": 1}, "shake.bits: expected at least 2, got 1", ""),
+        ({"bits": 9}, "shake.bits: expected at most 8, got 9", ""),
         (
             {"bits": "many"},
-            "shake.bits: input should be a valid integer, unable to parse string as an integer, got 'many'",
+            "shake.bits: expected an integer, got 'many'",
             "",
         ),
         (
             {"per_channel": 7},
-            "shake.per_channel: input should be a valid boolean, unable to interpret input, got 7",
+            "shake.per_channel: expected true or false, got 7",
             "",
         ),
-        ({"skip": ["a", 1]}, "shake.skip.1: input should be a valid string, got 1", ""),
+        ({"skip": ["a", 1]}, "shake.skip.1: expected text, got 1", ""),
         (
             {"sizes": {"a": "x"}},
-            "shake.sizes.a: input should be a valid integer, unable to parse string as an integer, got 'x'",
+            "shake.sizes.a: expected an integer, got 'x'",
             "",
         ),
     ],
@@ -189,7 +190,7 @@ def test_a_spec_of_another_form_is_refused(text: str, code: str, reason: str) ->
     with pytest.raises(RecipeError) as error:
         parse_spec(text, where=Where(line=2))
     assert error.value.code == code
-    assert error.value.message == f"pass {text!r} is not of the form name{{key=value, ...}}: {reason}"
+    assert error.value.message == f"{text!r} is not of the form name{{key=value, ...}}: {reason}"
     assert (error.value.hint, error.value.where.line) == ('text goes in quotes, as in quantize{method="mse"}', 2)
 
 

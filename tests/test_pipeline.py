@@ -18,7 +18,8 @@ from nncomp.gate import Gate
 from nncomp.ir import DataType, Graph, TensorType, Value
 from nncomp.ir.nodes import set_field
 from nncomp.onnx_io import load, to_bytes
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.pipeline import PassRecord, Pipeline
 from nncomp.plugins import Registry
 from nncomp.recipe import build_passes, load_recipe

@@ -7,7 +7,8 @@ import pytest
 
 from nncomp.errors import PluginError, RecipeError
 from nncomp.hookspecs import hookimpl
-from nncomp.passes import Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Effect, Pass
 from nncomp.plugins import Registry
 from nncomp.recipe import Budget, GateOptions, Recipe, build_passes, full_spec, load_recipe, parse_recipe
 from nncomp.targets import Capabilities

@@ -13,7 +13,8 @@ from nncomp.compiler import BudgetMissedError, CompileRequest, compile_model
 from nncomp.errors import UnsupportedError
 from nncomp.hookspecs import hookimpl
 from nncomp.onnx_io import load, save
-from nncomp.passes import Effect, option
+from nncomp.options import option
+from nncomp.passes import Effect
 from nncomp.plugins import Registry
 from nncomp.recipe import parse_recipe
 from nncomp.runtime import Session

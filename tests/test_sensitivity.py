@@ -14,7 +14,8 @@ from nncomp.compiler.sensitivity import rank_layers
 from nncomp.errors import PluginError, RecipeError, UnsupportedError
 from nncomp.hookspecs import hookimpl
 from nncomp.onnx_io import save
-from nncomp.passes import Effect, option
+from nncomp.options import option
+from nncomp.passes import Effect
 from nncomp.plugins import Registry
 from nncomp.recipe import parse_recipe
 from nncomp.runtime import Session

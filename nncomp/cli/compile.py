@@ -160,26 +160,29 @@ def compile_(
 
 def _prices(target: str, registry: Registry) -> bool:
     """True for a target that only prices: an unknown name is somebody else's to refuse."""
-    from nncomp.passes import parse_spec
+    from nncomp.options import parse_spec
 
     found = registry.targets.get(parse_spec(target)[0])
     return found is not None and found.prices
 
 
 def _refuse_options(target: str, options: dict[str, object], registry: Registry) -> None:
-    """Say which targets have the options that ``target`` lacks, as it has no others.
+    """Say which targets have the options that ``target`` lacks.
 
     Raises:
         NncompError: as the target's own refusal.
     """
     from nncomp.errors import RecipeError
+    from nncomp.options import parse_spec
 
     try:
         registry.target(target, options)
     except RecipeError as error:
-        pricing = " or ".join(f"-t {name}" for name, found in sorted(registry.targets.items()) if found.prices)
-        if "has no option" in error.message and pricing:
-            error.hint = f"--{next(iter(options))} is for {pricing}"
+        known = {name: found.option_type.model_fields for name, found in sorted(registry.targets.items())}
+        lacking = options.keys() - known.get(parse_spec(target)[0], options).keys()
+        having = [f"-t {name}" for name, fields in known.items() if lacking and lacking <= fields.keys()]
+        if having:
+            error.hint = f"--{next(name for name in options if name in lacking)} is for {' or '.join(having)}"
         raise
 
 

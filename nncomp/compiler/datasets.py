@@ -14,12 +14,12 @@ from pydantic import ValidationError
 
 from nncomp.compiler.request import CompileRequest
 from nncomp.data import DataOptions, DataSource, labels, open_data, resolve_path
-from nncomp.data.options import plain_reason
 from nncomp.errors import DataError, UsageError
 from nncomp.ir import Graph, TensorType
 from nncomp.plugins import Registry
 from nncomp.recipe import Recipe
 from nncomp.runtime import Array, Feeds
+from nncomp.validation import refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ def data_options(request: CompileRequest, recipe: Recipe) -> DataOptions:
     try:
         return DataOptions.model_validate({**base.model_dump(), **asked})
     except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
+        refused = refusal(error, DataOptions)
+        option = refused.path[0].replace("_", "-")
         hint = "--preprocess takes a preset's name; fields go into a recipe, as [data.preprocess]"
-        raise UsageError(f"--{option}: {plain_reason(first)}", hint=hint if option == "preprocess" else "") from None
+        raise UsageError(f"--{option}: {refused.reason}", hint=hint if option == "preprocess" else "") from None
 
 
 def open_datasets(request: CompileRequest, recipe: Recipe, graph: Graph, registry: Registry) -> Datasets:

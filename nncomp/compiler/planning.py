@@ -21,7 +21,8 @@ from nncomp.errors import ModelError, NncompError, RecipeError, UsageError
 from nncomp.infer import infer_types
 from nncomp.ir import Graph
 from nncomp.onnx_io import load
-from nncomp.passes import Context, Pass, parse_spec
+from nncomp.options import parse_spec
+from nncomp.passes import Context, Pass
 from nncomp.plugins import Registry
 from nncomp.probe import TargetProbe
 from nncomp.recipe import Lock, Recipe, build_passes, full_spec, load_recipe
@@ -29,6 +30,7 @@ from nncomp.report import Warned
 from nncomp.runtime import Feeds, random_feeds, runtime_version
 from nncomp.targets import Target
 from nncomp.text import model_digest
+from nncomp.validation import refusal
 from nncomp.verify import verify
 
 Section = TypeVar("Section", bound=BaseModel)
@@ -215,11 +217,9 @@ def _wished(section: Section, wishes: Mapping[str, float], name: str) -> Section
     try:
         return section.model_validate({**section.model_dump(), **wishes})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        hint = "a part of 1: --max-drop 0.05 or 5%" if key == "max_drop" else ""
-        said = f"{first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
-        raise UsageError(f"{name} {key}: {said}", hint=hint) from None
+        refused = refusal(error, type(section))
+        hint = "a part of 1: --max-drop 0.05 or 5%" if refused.field == "max_drop" else refused.hint()
+        raise UsageError(refused.told(name), hint=hint) from None
 
 
 def _given_recipe(request: CompileRequest, registry: Registry) -> Recipe | None:

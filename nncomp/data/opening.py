@@ -28,13 +28,14 @@ from nncomp.data.inputs import data_error
 from nncomp.data.labels import Labelled, labelled
 from nncomp.data.members import Part
 from nncomp.data.npz import NpzSource
-from nncomp.data.options import DataOptions, plain_reason, resolve_path
+from nncomp.data.options import DataOptions, resolve_path
 from nncomp.data.preprocess import Preprocess
 from nncomp.data.source import DataSource
 from nncomp.data.spool import Spooled
 from nncomp.data.synthetic import SAMPLES, RandomSource
 from nncomp.errors import DataError, UsageError
 from nncomp.ir import Graph
+from nncomp.validation import refusal
 
 _RANDOM: Final = re.compile(r"random(?::(\d{1,9}))?")
 
@@ -78,7 +79,7 @@ def open_data(
     try:
         options = DataOptions.model_validate(given)
     except ValidationError as error:
-        raise _option_error(error) from None
+        raise UsageError(refusal(error, DataOptions).told()) from None
     source: DataSource | None = None
     if isinstance(spec, str):
         source = _named(spec, graph, options, registry_sources or {}, seed)
@@ -99,12 +100,6 @@ def open_labelled(spec: object, graph: Graph, *, part: Part = "evaluation", **op
     """
     data = open_data(spec, graph, part=part, **options)
     return labelled(data, part, [value.name for value in graph.inputs])
-
-
-def _option_error(error: ValidationError) -> UsageError:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    return UsageError(f"{name}: {plain_reason(first)}")
 
 
 def _named(

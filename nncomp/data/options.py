@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,12 +24,6 @@ class DataOptions(BaseModel):
     batch: Count = Field(1, ge=1, description="samples in one run, if the model leaves that free")
     skip_bad: Count = Field(0, ge=0, description="unreadable images that are left out before one is an error")
     part: Part = Field("calibration", description="which of x_calibration and x_evaluation to take, if there are such")
-
-
-def plain_reason(first: Mapping[str, Any]) -> str:
-    """Return what is wrong with an option, given pydantic's description of it: with the value, said once."""
-    text = first["msg"].removeprefix("Value error, ")
-    return str(text) if text != first["msg"] else f"{text[0].lower()}{text[1:]}, got {first['input']!r}"
 
 
 def resolve_path(path: str, base: Path | None) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from nncomp.errors import NncompError, RecipeError, Where
-from nncomp.passes import Pass, inline_table, parse_spec
+from nncomp.options import inline_table, parse_spec
+from nncomp.passes import Pass
 from nncomp.pipeline import Pipeline
 from nncomp.plugins import Registry
 from nncomp.recipe.schema import Recipe

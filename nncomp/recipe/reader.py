@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import stat
 import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from nncomp.errors import RecipeError, UsageError, Where
 from nncomp.recipe.lines import dotted_too_deep, line_of_key, line_of_twin, pass_lines, position
 from nncomp.recipe.schema import Recipe, Source
+from nncomp.validation import refusal
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 64
@@ -119,42 +119,11 @@ def _refuse_deep(table: dict[str, Any], file: str) -> None:
 
 
 def _schema_error(error: ValidationError, text: str, file: str) -> RecipeError:
-    first = min(
-        error.errors(), key=lambda one: one["type"] != "extra_forbidden"
-    )  # a misspelt key explains a missing one
-    path = [str(part) for part in first["loc"]]
-    line = line_of_key(text, path)
-    key = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _keys(path[:-1]), 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_keys(path[:-1]))}"
-        return _error(file, line, None, f"unknown key {key!r}", code="NNC-R010", hint=hint)
-    if first["type"] == "missing":
-        return _error(file, line, None, f"{key!r} is missing", hint=_TOML_HINT)
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return _error(file, line, None, f"{key}: {message.removeprefix('value error, ')}, got {_short(first['input'])}")
-
-
-def _keys(path: list[str]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    for part in path:
-        info = model.model_fields.get(part)
-        inner = [item for item in _types(info.annotation) if issubclass(item, BaseModel)] if info else []
-        if not inner:
-            return []
-        model = inner[0]
-    return list(model.model_fields)
-
-
-def _types(annotation: Any) -> list[type[Any]]:
-    from typing import get_args
-
-    return [item for item in (annotation, *get_args(annotation)) if isinstance(item, type)]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    refused = refusal(error, Recipe)
+    line = line_of_key(text, list(refused.path))
+    code = "NNC-R010" if refused.unknown else "NNC-R003"
+    hint = _TOML_HINT if refused.missing else refused.hint()
+    return _error(file, line, None, refused.told(), code=code, hint=hint)
 
 
 def _error(

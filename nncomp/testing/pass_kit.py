@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from nncomp.errors import CODES, NncompError, RecipeError
+from nncomp.errors import NncompError
 from nncomp.ir import Graph
-from nncomp.passes import Context, Effect, Pass, parse_spec
+from nncomp.options import parse_spec
+from nncomp.passes import Context, Effect, Pass
 from nncomp.testing import builders
 from nncomp.testing.elsewhere import digests_elsewhere, digests_here
 from nncomp.testing.lawful import Breach, Feeds, MakeContext, broken_by, compared, made, runs, tried
+from nncomp.testing.option_kit import refusals, silent
 from nncomp.testing.specimens import specimens
 from nncomp.testing.violations import PASS_LAWS, violation
 from nncomp.text import model_digest
@@ -21,8 +23,7 @@ BATCHES: Final = (2, 3)
 """Sizes of open dimensions that outputs are compared at."""
 
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-UNKNOWN: Final = "no_such_option"
-_WRONG: Final = (object(), {"no": {"such": "thing"}}, "no such thing", -(2**70), ["no such thing", {}], None)
+_WRONG: Final = ({"no": {"such": "thing"}}, "no such thing", -(2**70), ["no such thing", {}], None)
 
 
 @dataclass(slots=True)
@@ -170,11 +171,9 @@ def _declarations(step: Pass) -> Iterator[Breach]:
     elif not (kind.__dict__.get("__doc__") or "").strip():
         yield Breach("declared", f"class {kind.__name__} has no docstring")
     else:
-        silent = [key for key, info in kind.model_fields.items() if not info.description]
-        if silent:
-            yield Breach("declared", f"option {silent[0]!r} has no help")
+        yield from silent(kind)
     yield from _round_trips(step)
-    yield from _refusals(kind)
+    yield from refusals(kind.from_options, kind, _WRONG)
 
 
 def _round_trips(step: Pass) -> Iterator[Breach]:
@@ -192,28 +191,6 @@ def _round_trips(step: Pass) -> Iterator[Breach]:
             yield Breach("options", f"{spec!r} is read back as {again!r}")
     if kind.model_validate_json(step.model_dump_json()) != step:
         yield Breach("options", f"{step.model_dump_json()} is read back as another pass")
-
-
-def _refusals(kind: type[Pass]) -> Iterator[Breach]:
-    """Try an option that there is not, and each option with values that hardly any takes."""
-    yield from _refusal(kind, UNKNOWN, 1, must=True)
-    for key in kind.model_fields:
-        for number, value in enumerate(_WRONG):
-            yield from _refusal(kind, key, value, must=not number)
-
-
-def _refusal(kind: type[Pass], key: str, value: Any, *, must: bool) -> Iterator[Breach]:
-    given = f"{key}={value!r}" if type(value) is not object else f"{key}=object()"
-    try:
-        kind.from_options({key: value})
-    except RecipeError as error:
-        if key not in error.message or error.code not in CODES:
-            yield Breach("refusals", f"{given} is refused without its name: {error.message}")
-    except Exception as error:  # noqa: BLE001  a validator of somebody else's may raise anything
-        yield Breach("refusals", f"{given} raises {type(error).__name__}: {error}")
-    else:
-        if must:
-            yield Breach("refusals", f"{given} is taken without a word")
 
 
 def samples(graph: Graph, sizes: Sequence[int] = BATCHES) -> Sequence[Feeds]:

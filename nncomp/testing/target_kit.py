@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from nncomp.errors import CODES, NncompError, RecipeError, UnsupportedError
+from nncomp.errors import CODES, NncompError, UnsupportedError
 from nncomp.gate import HALF_LIMIT, compare
 from nncomp.infer import infer_types
 from nncomp.ir import DataType, Graph, TensorType
 from nncomp.onnx_io import to_bytes
-from nncomp.passes import parse_spec
+from nncomp.options import parse_spec
 from nncomp.runtime import RuntimeFailure, Session
 from nncomp.targets import Artifact, Capabilities, Target
 from nncomp.testing.lawful import Breach, Feeds, MakeContext
-from nncomp.testing.pass_kit import BATCHES, NAME, UNKNOWN, bare, samples
+from nncomp.testing.option_kit import refusals, silent
+from nncomp.testing.pass_kit import BATCHES, NAME, bare, samples
 from nncomp.testing.specimens import specimens
 from nncomp.testing.violations import TARGET_LAWS, violation
 
@@ -124,6 +125,7 @@ def _declarations(target: Target) -> Iterator[Breach]:
     elif not isinstance(target.missing(), str):
         yield Breach("missing", f"missing() gives {target.missing()!r}")
     else:
+        yield from silent(kind.option_type)
         yield from _options(target)
 
 
@@ -136,15 +138,7 @@ def _options(target: Target) -> Iterator[Breach]:
             yield Breach("options", f"{target.spec!r} is read back as {again.spec!r}")
     except NncompError as error:
         yield Breach("options", f"{target.spec!r} is not read back: {error.message}")
-    try:
-        kind.from_options({UNKNOWN: 1})
-    except RecipeError as error:
-        if UNKNOWN not in error.message:
-            yield Breach("refusals", f"{UNKNOWN}=1 is refused without its name: {error.message}")
-    except Exception as error:  # noqa: BLE001  somebody else's code may raise anything
-        yield Breach("refusals", f"{UNKNOWN}=1 raises {type(error).__name__}: {error}")
-    else:
-        yield Breach("refusals", f"{UNKNOWN}=1 is taken without a word")
+    yield from refusals(kind.from_options, kind.option_type)
 
 
 def _broken_by(trial: _Trial) -> Iterator[Breach]:

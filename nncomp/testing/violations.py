@@ -34,9 +34,9 @@ PASS_LAWS: Final[Mapping[str, str]] = MappingProxyType(
 TARGET_LAWS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "declared": "a target has a name of lower-case words joined by hyphens, a summary of one line, capabilities "
-        "with a range of opsets, and the name of a recipe or an empty one",
+        "with a range of opsets, the name of a recipe or an empty one, and a help text for each option",
         "options": "what a recipe writes of a target gives back the same target",
-        "refusals": "an option that is unknown is refused with a RecipeError that names it",
+        "refusals": "an option that is unknown or wrong is refused with a RecipeError that names it",
         "missing": "a target that lacks its library says which command installs it, and refuses to build (NNC-T001)",
         "errors": "what goes wrong is told by an NncompError with a code of nncomp.errors.CODES that fits; any other "
         "exception is a bug",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Final, Literal
 
 from nncomp.ir import Graph
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp_cleanup.dead_code import DeadCode
 from nncomp_cleanup.eliminate_noops import EliminateNoops
 from nncomp_cleanup.fold_constants import FoldConstants

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from nncomp.errors import NncompWarning
 from nncomp.ir import Graph, Op, Value
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.rewrite import rewrite
 from nncomp.runtime import MAX_OPSET
 from nncomp_cleanup.budget import WAITING, Limits, plan

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 from nncomp.ir import Graph, Op
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp_cleanup.function_bodies import FunctionTable
 from nncomp_cleanup.purity import FunctionKey, called_functions, function_key, is_call
 

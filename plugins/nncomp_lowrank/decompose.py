@@ -11,7 +11,8 @@ import numpy as np
 
 from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.ir import Graph, Op, Value
-from nncomp.passes import Context, Effect, Pass, option, told
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass, told
 from nncomp.selectors import select
 from nncomp_lowrank.choice import FORMS
 from nncomp_lowrank.forms import Form

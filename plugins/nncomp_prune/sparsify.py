@@ -10,7 +10,8 @@ import numpy as np
 
 from nncomp.errors import DataError, UnsupportedError
 from nncomp.ir import Graph, Op
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.selectors import select
 from nncomp.statistics import LayerWalk, Moments
 from nncomp.targets import Capabilities

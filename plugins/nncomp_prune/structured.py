@@ -14,7 +14,8 @@ from nncomp.axes import AxisAnalysis, analyse, remove_checked
 from nncomp.errors import DataError, NncompWarning, RecipeError, UnsupportedError
 from nncomp.gate import Gate
 from nncomp.ir import Graph, Op
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.runtime import Feeds
 from nncomp.selectors import select
 from nncomp_prune.allocation import Counts, Curve, evenly, levels, steps

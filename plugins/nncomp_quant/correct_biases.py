@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from nncomp.errors import DataError, RecipeError, UnsupportedError
 from nncomp.ir import Graph, Op, Value
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.selectors import select
 from nncomp.statistics import observe
 from nncomp_quant.bias_correction import MeanVector, shift_bias

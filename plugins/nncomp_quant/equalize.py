@@ -13,7 +13,8 @@ import numpy.typing as npt
 from nncomp.errors import DataError, UnsupportedError
 from nncomp.ir import Graph, Op, Value
 from nncomp.ops import OpTable
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.statistics import observe
 from nncomp_quant.channels import ChannelClass, channel_classes
 

@@ -13,7 +13,8 @@ from nncomp.infer import infer_types
 from nncomp.ir import DataType, Graph, Op, Value
 from nncomp.ops import OpTable, Role
 from nncomp.opset import convert_opset
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.selectors import select
 from nncomp.targets import Capabilities
 from nncomp_quant.bodies import with_bodies

@@ -14,7 +14,8 @@ from nncomp.infer import infer_types
 from nncomp.ir import DataType, Graph, Op, Value
 from nncomp.ops import Role
 from nncomp.opset import convert_opset
-from nncomp.passes import Context, Effect, option, told
+from nncomp.options import option
+from nncomp.passes import Context, Effect, told
 from nncomp.selectors import select
 from nncomp.statistics import Histogram, Range, exposed, observe
 from nncomp.targets import Capabilities, Int8Form, Int8Support

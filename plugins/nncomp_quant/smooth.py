@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from nncomp.ir import DataType, Graph, Op, Value
 from nncomp.ops import OpTable, Scaling
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.statistics import observe
 from nncomp_quant.plan import plan_quantization
 

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from nncomp.errors import DataError, RecipeError, UnsupportedError
+from nncomp.errors import DataError, UnsupportedError
 from nncomp.ir import DataType, Graph, TensorType, Value
-from nncomp.passes import Context, inline_table
+from nncomp.options import option
+from nncomp.passes import Context
 from nncomp.report import with_shapes
 from nncomp.runtime import RuntimeFailure, random_feeds
-from nncomp.targets import Artifact, Capabilities, Finding, Int8Kernel, Int8Support, Target
+from nncomp.targets import Artifact, Capabilities, Finding, Int8Kernel, Int8Support, Target, TargetOptions
 from nncomp_sparse.activations import Zeros, measure_zeros
 from nncomp_sparse.artifact import PricedArtifact, Pricing
 from nncomp_sparse.hardware import Hardware, load_hardware
-from nncomp_sparse.hardware.schema import plain_error
 from nncomp_sparse.workload import Workload, read_workload, watched
 
 DEFAULT_HARDWARE: Final = "eyeriss"
 _CLIPPING: Final = frozenset({"Relu", "Clip"})
 
 
-class SparseOptions(BaseModel):
+class SparseOptions(TargetOptions):
     """Options of the target."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hw: str = Field(DEFAULT_HARDWARE, min_length=1, description="a preset's name, or a TOML file")
-    objective: Literal["cycles", "energy", "edp"] = Field("edp", description="what mappings are chosen by")
-    compare: bool = Field(False, description="price the dense baseline beside it")
-    samples: int = Field(32, ge=1, le=100_000, description="calibration samples whose zeros are counted")
+    hw: str = option(DEFAULT_HARDWARE, min_length=1, help="a preset's name, or a TOML file")
+    objective: Literal["cycles", "energy", "edp"] = option("edp", help="what mappings are chosen by")
+    compare: bool = option(False, help="price the dense baseline beside it")
+    samples: int = option(32, ge=1, le=100_000, help="calibration samples whose zeros are counted")
 
 
 class SparseTarget(Target):
@@ -52,30 +48,17 @@ class SparseTarget(Target):
     )
     default_recipe: ClassVar[str] = "price"
     prices: ClassVar[bool] = True
+    option_type: ClassVar[type[TargetOptions]] = SparseOptions
+    options: SparseOptions
 
     def __init__(self, options: SparseOptions | None = None) -> None:
-        self.options = options or SparseOptions()
-        self.machine: Hardware = load_hardware(self.options.hw)
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, object]) -> Self:
-        """Return the target for a machine.
+        """Read the machine.
 
         Raises:
-            RecipeError: an option is unknown or wrong (NNC-R010).
             UsageError: there is no such machine, or it is impossible (NNC-R021).
         """
-        try:
-            return cls(SparseOptions.model_validate(options))
-        except ValidationError as error:
-            hint = f"options: {', '.join(SparseOptions.model_fields)}"
-            raise RecipeError(f"target {cls.name!r}: {plain_error(error)}", hint=hint) from None
-
-    @property
-    def spec(self) -> str:
-        """The target with the options that are not at their defaults."""
-        changed = self.options.model_dump(exclude_defaults=True)
-        return f"{self.name}{inline_table(changed)}" if changed else self.name
+        super().__init__(options)
+        self.machine: Hardware = load_hardware(self.options.hw)
 
     def missing(self) -> str:
         """Return "": it needs nothing beside nncomp."""

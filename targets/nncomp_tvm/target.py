@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nncomp.errors import RecipeError, UnsupportedError
+from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
-from nncomp.passes import Context, inline_table
-from nncomp.targets import Artifact, Capabilities, Finding, Target
+from nncomp.options import option
+from nncomp.passes import Context
+from nncomp.targets import Artifact, Capabilities, Finding, Target, TargetOptions
 from nncomp_tvm.capabilities import CAPABILITIES
 from nncomp_tvm.nvrtc import compiler_missing
 
@@ -20,65 +19,35 @@ if TYPE_CHECKING:
     from nncomp_tvm.lowering import Sizes
 
 
-class SizeOptions(BaseModel):
+class SizeOptions(TargetOptions):
     """Options of all of these targets."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dynamic: bool = Field(False, description="keep symbolic sizes, instead of fixing those of the first sample")
+    dynamic: bool = option(False, help="keep symbolic sizes, instead of fixing those of the first sample")
 
 
 class CpuOptions(SizeOptions):
     """Options of ``tvm-cpu``."""
 
-    cpu: str = Field("", description="LLVM's name of the CPU, such as 'skylake-avx512'; the host's if empty")
-    tune_trials: int = Field(0, ge=0, description="variants of kernels to measure, on this machine; 0 estimates")
-    tune_seconds: float = Field(600.0, gt=0, description="time for that; a kernel that has begun is finished")
-    tuning_database: str = Field("", description="file that keeps what was measured, and decides where it knows")
+    cpu: str = option("", help="LLVM's name of the CPU, such as 'skylake-avx512'; the host's if empty")
+    tune_trials: int = option(0, ge=0, help="variants of kernels to measure, on this machine; 0 estimates")
+    tune_seconds: float = option(600.0, gt=0, help="time for that; a kernel that has begun is finished")
+    tuning_database: str = option("", help="file that keeps what was measured, and decides where it knows")
 
 
 class CudaOptions(SizeOptions):
     """Options of ``tvm-cuda``."""
 
-    arch: str = Field("", pattern=r"^(sm_\d+a?)?$", description="such as 'sm_90'; the first GPU's if empty, or sm_80")
-    half: bool = Field(False, description="multiply and accumulate in 16 bits")
+    arch: str = option("", pattern=r"^(sm_\d+a?)?$", help="such as 'sm_90'; the first GPU's if empty, or sm_80")
+    half: bool = option(False, help="multiply and accumulate in 16 bits")
 
 
-Options = TypeVar("Options", bound=SizeOptions)
-
-
-class LoweringTarget(Target, Generic[Options]):
-    """What the targets have in common: options, lowering and ``check``."""
+class LoweringTarget(Target):
+    """What the targets have in common: sizes, lowering and ``check``."""
 
     library: ClassVar[str] = "apache-tvm"
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     default_recipe: ClassVar[str] = "tvm"
-    option_type: ClassVar[type[SizeOptions]]
-
-    def __init__(self, options: Options | None = None) -> None:
-        self.options = options if options is not None else cast("Options", self.option_type())
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, object]) -> Self:
-        """Return the target with its options set.
-
-        Raises:
-            RecipeError: an option is unknown or wrong (NNC-R010).
-        """
-        try:
-            return cls(cast("Options", cls.option_type.model_validate(options)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            said = "there is no such option" if first["type"] == "extra_forbidden" else first["msg"]
-            hint = f"options: {', '.join(sorted(cls.option_type.model_fields))}"
-            raise RecipeError(f"target {cls.name!r}: {name}: {said[0].lower()}{said[1:]}", hint=hint) from None
-
-    @property
-    def spec(self) -> str:
-        """The target with the options that are not at their defaults."""
-        changed = self.options.model_dump(exclude_defaults=True)
-        return f"{self.name}{inline_table(changed)}" if changed else self.name
+    options: SizeOptions
 
     def missing(self) -> str:
         """Return the pip command, "" when apache-tvm is installed."""
@@ -116,12 +85,13 @@ class LoweringTarget(Target, Generic[Options]):
         )
 
 
-class TvmCpuTarget(LoweringTarget[CpuOptions]):
+class TvmCpuTarget(LoweringTarget):
     """Machine code for a CPU, by TVM and LLVM."""
 
     name: ClassVar[str] = "tvm-cpu"
     summary: ClassVar[str] = "a library for this CPU, or a named one, by TVM and LLVM"
-    option_type: ClassVar[type[SizeOptions]] = CpuOptions
+    option_type: ClassVar[type[TargetOptions]] = CpuOptions
+    options: CpuOptions
 
     def build(self, graph: Graph, ctx: Context) -> Artifact:
         """Compile ``graph``, and compare it with ONNX Runtime.
@@ -142,13 +112,14 @@ class TvmTarget(TvmCpuTarget):
     summary: ClassVar[str] = "the same as tvm-cpu"
 
 
-class TvmCudaTarget(LoweringTarget[CudaOptions]):
+class TvmCudaTarget(LoweringTarget):
     """Code for an NVIDIA GPU, which need not be at hand."""
 
     name: ClassVar[str] = "tvm-cuda"
     summary: ClassVar[str] = "a library for an NVIDIA GPU, by TVM and NVRTC; no GPU is needed to build it"
     library: ClassVar[str] = "apache-tvm and NVRTC"
-    option_type: ClassVar[type[SizeOptions]] = CudaOptions
+    option_type: ClassVar[type[TargetOptions]] = CudaOptions
+    options: CudaOptions
 
     def missing(self) -> str:
         """Return the pip command, "" when apache-tvm and NVRTC are installed."""

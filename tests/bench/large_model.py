@@ -49,7 +49,7 @@ def work(path, folder):
     graph = load(path)
     ctx = nncomp.Context(ops=registry.ops, target=registry.target(target).capabilities)
     passes = [registry.pass_type("cleanup")()]
-    name, options = nncomp.passes.parse_spec(spec)
+    name, options = nncomp.options.parse_spec(spec)
     passes.append(registry.pass_type(name).from_options(options))
     nncomp.Pipeline(passes).run(graph, ctx)
     return save(graph, folder + "/model.onnx")

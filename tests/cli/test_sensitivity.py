@@ -85,7 +85,7 @@ def test_a_budget_is_searched_for_and_what_was_given_back_is_told(run, given, tm
     [
         ("--max-drop", "a bit", "--max-drop: expected a number, or one with '%' behind it, got 'a bit'"),
         ("--min-sqnr", "nan", "--min-sqnr: expected a number, or one with 'dB' behind it, got 'nan'"),
-        ("--max-drop", "200%", "budget max_drop: input should be less than 1, got 2.0"),
+        ("--max-drop", "200%", "budget.max_drop: expected less than 1, got 2.0"),
     ],
 )
 def test_a_budget_that_is_no_number_is_refused(run, given, tmp_path, option, text, message):

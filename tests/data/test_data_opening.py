@@ -23,7 +23,7 @@ from nncomp.data import (
 )
 from nncomp.demo import data_path
 from nncomp.errors import DataError, UsageError
-from nncomp.passes import inline_table
+from nncomp.options import inline_table
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -112,10 +112,10 @@ def test_a_folder_of_two_kinds_is_refused(tmp_path, graph):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("limit", 0, "limit: input should be greater than or equal to 1, got 0"),
-        ("batch", 0, "batch: input should be greater than or equal to 1, got 0"),
-        ("skip_bad", -1, "skip_bad: input should be greater than or equal to 0, got -1"),
-        ("part", "test", "part: input should be 'calibration' or 'evaluation', got 'test'"),
+        ("limit", 0, "limit: expected at least 1, got 0"),
+        ("batch", 0, "batch: expected at least 1, got 0"),
+        ("skip_bad", -1, "skip_bad: expected at least 0, got -1"),
+        ("part", "test", "part: expected 'calibration' or 'evaluation', got 'test'"),
         ("preprocess", "x", "preprocess: unknown preset 'x', expected one of imagenet, tf, unit"),
     ],
 )

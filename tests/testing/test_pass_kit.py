@@ -14,7 +14,8 @@ from pydantic import ConfigDict, field_validator
 from nncomp.data import RandomSource
 from nncomp.errors import DataError, NncompError
 from nncomp.ir import Graph, Op
-from nncomp.passes import Context, Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass
 from nncomp.testing import PASS_LAWS, bare, calibrated, check_pass, graph
 
 NET = "g (float[2,3] x) => (float[2,3] y) { a = Relu (x)  b = Relu (a)  y = Neg (b) }"

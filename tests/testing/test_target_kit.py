@@ -13,9 +13,10 @@ import pytest
 from nncomp.errors import NncompError, RecipeError, UnsupportedError
 from nncomp.ir import Graph
 from nncomp.onnx_io import save
+from nncomp.options import option
 from nncomp.passes import Context
 from nncomp.runtime import Session
-from nncomp.targets import Artifact, Capabilities, Finding, Measurement, OpCost, Target, TextTable
+from nncomp.targets import Artifact, Capabilities, Finding, Measurement, OpCost, Target, TargetOptions, TextTable
 from nncomp.testing import TARGET_LAWS, check_target, graph
 
 NET = "g (float[N,3] x) => (float[N,3] y) { a = Relu (x)  y = Neg (a) }"
@@ -110,7 +111,7 @@ def test_what_a_target_must_say_of_itself(attributes: dict[str, Any], found: str
 
 def test_options_survive_being_written_down() -> None:
     assert caught(with_target(spec="plain{level=3}"), "options") == (
-        "'plain{level=3}' is not read back: target 'plain' has no option 'level'"
+        "'plain{level=3}' is not read back: plain: unknown option 'level'"
     )
 
     class Bad(Lawful):
@@ -288,3 +289,44 @@ def test_what_an_artifact_says_is_data(method: str, gives: Any, found: str) -> N
 def test_every_law_has_a_violator_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert [law for law in TARGET_LAWS if f'"{law}"' not in text] == []
+
+
+class Speed(TargetOptions):
+    """Options."""
+
+    level: int = option(1, ge=1, le=9, help="how fast")
+
+
+def test_options_of_a_target_are_declared_checked_and_written_down() -> None:
+    fast = type("Fast", (Lawful,), {"option_type": Speed})
+    assert fast().spec == "plain"
+    assert fast.from_options({"level": 3}).options == Speed(level=3)
+    assert fast.from_options({"level": 3}).spec == "plain{level=3}"
+    for options, message, hint in (
+        ({"level": 10}, "plain.level: expected at most 9, got 10", ""),
+        ({"levl": 1}, "plain: unknown option 'levl'", "did you mean 'level'?"),
+        ({"x": 1}, "plain: unknown option 'x'", "options: level"),
+    ):
+        with pytest.raises(RecipeError) as caught_error:
+            fast.from_options(options)
+        assert (caught_error.value.code, caught_error.value.message, caught_error.value.hint) == (
+            "NNC-R010", message, hint,
+        )  # fmt: skip
+    check_target(fast.from_options({"level": 3}), builds=[graph(NET)], graphs={})
+
+
+def test_a_target_without_options_has_none_to_refuse_wrongly() -> None:
+    with pytest.raises(RecipeError) as caught_error:
+        Lawful.from_options({"x": 1})
+    assert (caught_error.value.message, caught_error.value.hint) == ("plain: unknown option 'x'", "options: none")
+
+
+def test_an_option_has_a_help_text_and_refuses_what_it_cannot_be() -> None:
+    class Silent(TargetOptions):
+        level: int = 1
+
+    class Anything(TargetOptions):
+        level: Any = option(1, help="anything")
+
+    assert caught(with_target(option_type=Silent), "declared") == "option 'level' has no help"
+    assert caught(with_target(option_type=Anything), "refusals") == "level=object() is taken without a word"

@@ -16,7 +16,8 @@ from nncomp.hookspecs import hookimpl
 from nncomp.ir import Value
 from nncomp.ir.nodes import set_field
 from nncomp.onnx_io import save
-from nncomp.passes import Effect, Pass, option
+from nncomp.options import option
+from nncomp.passes import Effect, Pass
 from nncomp.runtime import Session
 from nncomp.targets import Artifact, Capabilities, Finding, Measurement, Target
 

@@ -9,7 +9,8 @@ from nncomp.errors import UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op, Value
 from nncomp.opset import convert_opset
-from nncomp.passes import Context, Effect, Pass, option, told
+from nncomp.options import option
+from nncomp.passes import Context, Effect, Pass, told
 from nncomp.selectors import select
 from nncomp.targets import Capabilities, WeightForm, WeightKernel
 from nncomp_quant.bodies import constants_read, drop_unread, with_bodies

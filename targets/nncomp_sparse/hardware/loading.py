@@ -10,7 +10,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from nncomp.errors import UsageError, Where
-from nncomp_sparse.hardware.schema import Hardware, plain_error
+from nncomp.validation import refusal
+from nncomp_sparse.hardware.schema import Hardware
 
 PRESETS: Final = Path(__file__).parent / "presets"
 _LARGEST: Final = 1 << 20
@@ -62,4 +63,5 @@ def parse_hardware(values: dict[str, Any], *, file: str = "") -> Hardware:
     try:
         return Hardware.model_validate(values)
     except ValidationError as error:
-        raise UsageError(f"hardware {plain_error(error)}", where=Where(file=file)) from None
+        refused = refusal(error, Hardware)
+        raise UsageError(f"hardware: {refused.told()}", where=Where(file=file), hint=refused.hint()) from None

@@ -5,7 +5,7 @@ A field that is not given takes a value that adds nothing: no sparsity, no stati
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -313,29 +313,3 @@ class Hardware(Section):
     def bytes_per_cycle(self, level: Level) -> float | None:
         """Return a bandwidth as bytes a cycle; None when there is no limit."""
         return None if level.gb_per_s is None else level.gb_per_s * 1e3 / self.clock_mhz
-
-
-def plain_error(error: Any) -> str:
-    """Return a validation error of pydantic as one line: field, reason, and what was found."""
-    first = error.errors()[0]
-    steps = [str(part) for part in first["loc"] if part not in ("tagged-union", "[key]")]
-    if steps[:1] == ["dataflow"]:
-        del steps[1:-1]  # the kind, which pydantic puts between the section and its field
-    where = ".".join(steps)
-    reason = str(first["msg"]).removeprefix("Value error, ")
-    reason = reason[0].lower() + reason[1:]
-    if first["type"] == "union_tag_not_found":
-        return f"{where}.kind: is missing"
-    if first["type"] == "union_tag_invalid":
-        return f"{where}.kind: expected one of {first['ctx']['expected_tags']}, got {first['ctx']['tag']!r}"
-    if first["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{where}: expected a table, got {first['input']!r}"
-    if first["type"] == "tuple_type":
-        return f"{where}: expected a list, got {first['input']!r}"
-    if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key"
-    if first["type"] == "missing":
-        return f"{where}: is missing"
-    if first["type"] == "value_error":
-        return f"{where}: {reason}" if where else reason
-    return f"{where}: {reason}, got {first['input']!r}"

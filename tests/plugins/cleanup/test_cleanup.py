@@ -76,7 +76,7 @@ def test_what_was_declined_is_said_once(check):
 
 
 def test_an_unknown_level_is_refused_in_words():
-    with pytest.raises(RecipeError, match=r"cleanup\.level: input should be 'dead', 'shapes' or 'all', got 'some'"):
+    with pytest.raises(RecipeError, match=r"cleanup\.level: expected 'dead', 'shapes' or 'all', got 'some'"):
         Cleanup.from_options({"level": "some"})
 
 

@@ -162,10 +162,10 @@ def test_the_spec_names_what_is_not_default():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "max"}, "quantize.method: input should be 'minmax', 'percentile', 'mse' or 'entropy', got 'max'"),
-        ({"percentile": 50}, "quantize.percentile: input should be greater than 50, got 50"),
-        ({"percentile": 101}, "quantize.percentile: input should be less than or equal to 100, got 101"),
-        ({"bias_samples": -1}, "quantize.bias_samples: input should be greater than or equal to 0, got -1"),
+        ({"method": "max"}, "quantize.method: expected 'minmax', 'percentile', 'mse' or 'entropy', got 'max'"),
+        ({"percentile": 50}, "quantize.percentile: expected more than 50, got 50"),
+        ({"percentile": 101}, "quantize.percentile: expected at most 100, got 101"),
+        ({"bias_samples": -1}, "quantize.bias_samples: expected at least 0, got -1"),
         ({"pairsafe": True}, "quantize: unknown option 'pairsafe'"),
     ],
 )

@@ -103,7 +103,10 @@ def test_a_machine_that_is_too_small_says_which_level():
 def test_options_are_checked():
     with pytest.raises(RecipeError) as caught:
         SparseTarget.from_options({"hardware": "eie"})
-    assert caught.value.message == "target 'sparse': hardware: unknown key"
+    assert caught.value.message == "sparse: unknown option 'hardware'"
+    assert caught.value.hint == "options: hw, objective, compare, samples"
+    with pytest.raises(RecipeError, match=r"^sparse\.objective: expected 'cycles', 'energy' or 'edp', got 'speed'$"):
+        SparseTarget.from_options({"objective": "speed"})
     assert SparseTarget.from_options({"hw": "eie"}).spec == 'sparse{hw="eie"}'
     assert SparseTarget().spec == "sparse"
 
@@ -112,7 +115,7 @@ def test_a_machine_is_for_targets_that_describe_some(tmp_path, capsys):
     path = tmp_path / "net.onnx"
     save(graph(NET, opset=17), path)
     assert main(["compile", str(path), "-o", str(tmp_path / "out"), "--hw", "eie"]) == 2
-    assert "target 'ort' has no option 'hw'\n  hint: --hw is for -t sparse\n" in capsys.readouterr().err
+    assert "ort: unknown option 'hw'\n  hint: --hw is for -t sparse\n" in capsys.readouterr().err
     assert main(["compile", str(path), "-t", "sparse", "--hw", "eyeris"]) == 2
     assert "unknown hardware 'eyeris'" in capsys.readouterr().err
 

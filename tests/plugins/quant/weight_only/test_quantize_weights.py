@@ -224,7 +224,7 @@ def test_no_target_is_refused():
 def test_options_are_checked():
     with pytest.raises(RecipeError) as caught:
         QuantizeWeights.from_options({"bits": 3})
-    assert str(caught.value) == "quantize-weights.bits: input should be 2, 4 or 8, got 3"
+    assert str(caught.value) == "quantize-weights.bits: expected 2, 4 or 8, got 3"
 
 
 @settings(max_examples=12)
