@@ -5,10 +5,10 @@ Names are imported on first use, so that ``nncomp --help`` loads neither onnxrun
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
-
+TYPE_CHECKING = False  # typing takes longer to import than Ctrl-C may take to be heard: see nncomp.cli
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from nncomp.compiler import Compiled as Compiled
     from nncomp.compiler import CompileRequest as CompileRequest
     from nncomp.compiler import CompileResult as CompileResult
@@ -66,4 +66,6 @@ __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names above, all string
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nncomp' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -50,7 +50,7 @@ class Pass(BaseModel):
         because: why, by name, for the message; where it does not go without saying.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: ClassVar[str]
     effect: ClassVar[Effect]

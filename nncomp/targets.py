@@ -304,7 +304,7 @@ class Artifact(ABC):
 class TargetOptions(BaseModel):
     """Base of the options of targets, whose fields they are; each is declared with :func:`nncomp.option`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Target(ABC):

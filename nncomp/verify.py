@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import networkx as nx
 import numpy as np
 import onnx
 from onnx.defs import OpSchema, SchemaError
@@ -45,11 +44,12 @@ def problems(graph: Graph) -> Iterator[ModelError]:
 
 
 def _cycle(graph: Graph) -> ModelError | None:
-    net = graph.nx
     try:
         graph.ops()
     except ValueError:
-        loop = [node.label for node, *_ in nx.find_cycle(net) if isinstance(node, Op)]
+        import networkx as nx
+
+        loop = [node.label for node, *_ in nx.find_cycle(graph.nx) if isinstance(node, Op)]
         return ModelError(
             f"the graph has a cycle: {' -> '.join([*loop, loop[0]])}",
             code="NNC-M030",

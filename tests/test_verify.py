@@ -89,7 +89,7 @@ def test_several_skipped_outputs_are_none() -> None:
 
 def test_a_value_that_nothing_produces_is_a_problem() -> None:
     g = graph(CHAIN)
-    g._nx.add_node(Value("ghost"))
+    g._edges.add(Value("ghost"))
     assert found(g) == [("NNC-M032", "'ghost' is read, but nothing produces it")]
 
 
@@ -121,7 +121,7 @@ def test_a_capture_without_an_edge_is_a_problem() -> None:
     g = graph(BRANCH)
     branch = g.ops()[1]
     body = branch.bodies["then_branch"]
-    g._nx.remove_edge(g.find("h"), branch, key=CaptureKey("then_branch", body.find("h")))
+    g._edges.unlink(g.find("h"), branch, CaptureKey("then_branch", body.find("h")))
     assert found(g) == [("NNC-M032", "edges into 'If(y)' do not match its inputs")]
 
 

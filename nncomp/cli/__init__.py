@@ -1,14 +1,19 @@
 """The command line: results on stdout, everything else on stderr, one line an error.
 
-Nothing heavy is imported before a command runs: ``nncomp --help`` must answer at once.
+Nothing heavy is imported before a command runs: ``nncomp --help`` must answer at once. Here and in ``nncomp`` itself
+not even ``typing`` is, nor ``signal``, of which the part that is built in does: Ctrl-C that comes before
+:func:`main` has taken it over shows a traceback, and these imports take most of that time.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 INTERRUPTED = 130
 
@@ -38,10 +43,10 @@ def _end_on_ctrl_c() -> Callable[[], object]:
         os._exit(INTERRUPTED)
 
     try:
-        before = signal.getsignal(signal.SIGINT)
-        if before is not signal.default_int_handler:  # whoever runs us decides
+        before = _signal.getsignal(_signal.SIGINT)
+        if before is not _signal.default_int_handler:  # whoever runs us decides
             return lambda: None
-        signal.signal(signal.SIGINT, stop)
+        _signal.signal(_signal.SIGINT, stop)
     except ValueError:  # not the main thread
         return lambda: None
-    return lambda: signal.signal(signal.SIGINT, before)
+    return lambda: _signal.signal(_signal.SIGINT, before)

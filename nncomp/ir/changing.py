@@ -21,9 +21,9 @@ class ChangeableGraph(BuildableGraph):
         inputs = list(op.inputs) + [None] * (slot + 1 - len(op.inputs))
         old = inputs[slot]
         if old is not None:
-            self._nx.remove_edge(old, op, key=slot)
+            self._edges.unlink(old, op, slot)
         if value is not None:
-            self._nx.add_edge(value, op, key=slot)
+            self._edges.link(value, op, slot)
         inputs[slot] = value
         while inputs and inputs[-1] is None:
             inputs.pop()
@@ -119,7 +119,7 @@ class ChangeableGraph(BuildableGraph):
                 raise ValueError(f"{value.name!r}, output of {op.label}, is still in use")
         for value in op.outputs:
             self._drop_value(value)
-        self._nx.remove_node(op)
+        self._edges.remove(op)
         for body in op.bodies.values():
             body._owner = None
         self._touch()
@@ -129,7 +129,7 @@ class ChangeableGraph(BuildableGraph):
         pending = [value for value in values if value is not None]
         while pending:
             value = pending.pop()
-            if value not in self._nx or self._succ[value] or self.is_output(value) or value in self._inputs:
+            if value not in self or self._succ[value] or self.is_output(value) or value in self._inputs:
                 continue
             op = value.producer
             if value in self._captures:
@@ -155,7 +155,7 @@ class ChangeableGraph(BuildableGraph):
         outputs[slot] = self._add_value(Value(""))
         set_field(outputs[slot], "producer", op)
         set_field(outputs[slot], "index", slot)
-        self._nx.add_edge(op, outputs[slot], key=slot)
+        self._edges.link(op, outputs[slot], slot)
         while len(outputs) > 1 and not outputs[-1].name:
             self._drop_value(outputs.pop())
         set_field(op, "outputs", tuple(outputs))
@@ -167,10 +167,10 @@ class ChangeableGraph(BuildableGraph):
         outputs = [*op.outputs[:slot], value, *op.outputs[slot:]]
         for index, later in reversed(list(enumerate(outputs))[slot:]):
             if later is not value:
-                self._nx.remove_edge(op, later, key=index - 1)
+                self._edges.unlink(op, later, index - 1)
             set_field(later, "producer", op)
             set_field(later, "index", index)
-            self._nx.add_edge(op, later, key=index)
+            self._edges.link(op, later, index)
         set_field(op, "outputs", tuple(outputs))
         self._touch()
         return value
@@ -183,7 +183,7 @@ class ChangeableGraph(BuildableGraph):
         self._drop_value(inner)
         if self._owner is not None:
             parent, owner, body = self._owner
-            parent._nx.remove_edge(outer, owner, key=CaptureKey(body, inner))
+            parent._edges.unlink(outer, owner, CaptureKey(body, inner))
         self._touch()
 
     def _give_name(self, value: Value, name: str) -> None:
@@ -194,9 +194,9 @@ class ChangeableGraph(BuildableGraph):
 
     def _recapture(self, op: Op, key: CaptureKey, new: Value) -> None:
         body = op.bodies[key.body]
-        self._nx.remove_edge(body._captures[key.inner], op, key=key)
+        self._edges.unlink(body._captures[key.inner], op, key)
         body._captures[key.inner] = new
-        self._nx.add_edge(new, op, key=key)
+        self._edges.link(new, op, key)
         body._touch()
 
     def _replace_output(self, old: Value, new: Value) -> None:

@@ -1,4 +1,4 @@
-"""Graph: the one mutator of a bipartite networkx MultiDiGraph whose nodes are Values and Ops.
+"""Graph: the one mutator of a bipartite networkx MultiDiGraph (:mod:`~nncomp.ir.edges`) of Values and Ops.
 
 Edges run ``value -> op`` keyed by input slot, ``op -> value`` keyed by output slot, and ``outer value -> op`` keyed by
 :class:`~nncomp.ir.nodes.CaptureKey` for what the op's bodies read from outside. ``op.inputs`` and ``value.producer``
@@ -17,9 +17,9 @@ from typing import cast
 
 from nncomp.ir.building import OutputSpec
 from nncomp.ir.changing import ChangeableGraph
+from nncomp.ir.edges import Node
 from nncomp.ir.model import ModelInfo
 from nncomp.ir.nodes import Op, Value
-from nncomp.ir.reading import Node
 
 __all__ = ["Graph", "Node", "OutputSpec"]
 
@@ -94,14 +94,14 @@ class Graph(ChangeableGraph):
         version = max(self._version, other._version) + 1
         self.__dict__.update(other.__dict__)
         self._version = version
-        self._order = None
-        for node in self._nx:
+        self._order = self._listed = None
+        for node in self._edges.nodes:
             if isinstance(node, Op):
                 for name, body in node.bodies.items():
                     body._owner = (self, node, name)
 
     def __repr__(self) -> str:
-        return f"<Graph {self.name}: {sum(isinstance(n, Op) for n in self._nx)} ops>"
+        return f"<Graph {self.name}: {sum(isinstance(n, Op) for n in self._edges.nodes)} ops>"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the interface, ops by kind, and the constants."""
@@ -119,14 +119,14 @@ class Graph(ChangeableGraph):
         copy = Graph(self.name, info=info)
         copy.doc, copy.metadata = self.doc, self.metadata
         copy.quantization_annotations = self.quantization_annotations
-        for node in self._nx:
+        for node in self._edges.nodes:
             if isinstance(node, Value):
                 twin = _twin(node, node.name)
                 mapping[node] = twin
-                copy._nx.add_node(twin)
+                copy._edges.add(twin)
                 if node.name:
                     copy._names[node.name] = twin
-        for node in self._nx:
+        for node in self._edges.nodes:
             if isinstance(node, Op):
                 copy._attach(self._clone_op(node, mapping, info))
         copy._inputs = tuple(cast(Value, mapping[value]) for value in self._inputs)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
 from nncomp.ir.constant_nodes import constant_node_data
+from nncomp.ir.edges import Edges, Node
 from nncomp.ir.model import ModelInfo
 from nncomp.ir.nodes import CaptureKey, Op, Use, Value
 from nncomp.ir.tensors import Tensor
 
 if TYPE_CHECKING:
-    from nncomp.ir.graph import Graph
+    import networkx as nx
 
-Node: TypeAlias = Value | Op
-_Neighbours: TypeAlias = Mapping[Node, dict[Node, dict[int | CaptureKey, dict[str, object]]]]
+    from nncomp.ir.graph import Graph
 
 
 class ReadableGraph:
@@ -31,10 +30,8 @@ class ReadableGraph:
         self.metadata: Mapping[str, str] = MappingProxyType({})
         self.quantization_annotations: tuple[bytes, ...] = ()
         self._info = info or ModelInfo()
-        self._nx: nx.MultiDiGraph[Node] = nx.MultiDiGraph()
-        # The dicts behind networkx's views: a look-up in a view costs four times as much.
-        self._succ: _Neighbours = self._nx._succ  # type: ignore[attr-defined]
-        self._pred: _Neighbours = self._nx._pred  # type: ignore[attr-defined]
+        self._edges = Edges()
+        self._succ, self._pred = self._edges.succ, self._edges.pred
         self._inputs: tuple[Value, ...] = ()
         self._outputs: tuple[Value, ...] = ()
         self._captures: dict[Value, Value] = {}
@@ -42,7 +39,9 @@ class ReadableGraph:
         self._names: dict[str, Value] = {}
         self._next_suffix: dict[str, int] = {}
         self._version = 0
+        # Found at a version of the graph, and forgotten at any other: whatever changes something makes a new one.
         self._order: tuple[int, tuple[Op, ...]] | None = None
+        self._listed: tuple[int, tuple[Value, ...]] | None = None
 
     @property
     def version(self) -> int:
@@ -77,10 +76,10 @@ class ReadableGraph:
     @property
     def root(self) -> Graph:
         """The outermost graph."""
-        graph = self._whole
+        graph: ReadableGraph = self
         while graph._owner is not None:
             graph = graph._owner[0]
-        return graph
+        return graph._whole
 
     @property
     def info(self) -> ModelInfo:
@@ -95,10 +94,10 @@ class ReadableGraph:
     @property
     def nx(self) -> nx.MultiDiGraph[Node]:
         """The networkx graph, a read-only view: any networkx algorithm runs on it."""
-        return cast("nx.MultiDiGraph[Node]", nx.restricted_view(self._nx, (), ()))
+        return self._edges.view()
 
     def __contains__(self, node: Node) -> bool:
-        return node in self._nx
+        return node in self._edges.nodes
 
     def ops(self) -> tuple[Op, ...]:
         """Return all ops in a stable topological order: insertion order, moved only as far as dependencies ask.
@@ -112,16 +111,16 @@ class ReadableGraph:
 
     def walk(self) -> Iterator[tuple[Graph, Op]]:
         """Yield every op with its graph, bodies included, each owner before its bodies' ops."""
-        stack: list[Iterator[tuple[Graph, Op]]] = [iter([(self._whole, op) for op in self.ops()])]
+        stack = [(self._whole, iter(self.ops()))]
         while stack:
-            found = next(stack[-1], None)
-            if found is None:
+            graph, ops = stack[-1]
+            for op in ops:
+                yield graph, op
+                if op.bodies:
+                    stack.extend((body, iter(body.ops())) for body in reversed([*op.bodies.values()]))
+                    break
+            else:
                 stack.pop()
-                continue
-            yield found
-            inner = [(body, op) for body in found[1].bodies.values() for op in body.ops()]
-            if inner:
-                stack.append(iter(inner))
 
     def graphs(self) -> Iterator[Graph]:
         """Yield this graph and every body in it, outer before inner."""
@@ -129,15 +128,17 @@ class ReadableGraph:
         while stack:
             graph = stack.pop()
             yield graph
-            stack.extend(reversed([body for op in graph.ops() for body in op.bodies.values()]))
+            stack.extend(reversed([body for op in graph.ops() if op.bodies for body in op.bodies.values()]))
 
     def values(self) -> tuple[Value, ...]:
         """Return all values, in insertion order."""
-        return tuple(node for node in self._nx if isinstance(node, Value))
+        if self._listed is None or self._listed[0] != self._version:
+            self._listed = (self._version, tuple(node for node in self._edges.nodes if isinstance(node, Value)))
+        return self._listed[1]
 
     def constants(self) -> tuple[Value, ...]:
         """Return all constants (initializers that nobody can override), in insertion order."""
-        return tuple(node for node in self._nx if isinstance(node, Value) and node.const is not None)
+        return tuple(value for value in self.values() if value.const is not None)
 
     def find(self, name: str) -> Value:
         """Return the value called ``name``.
@@ -208,7 +209,7 @@ class ReadableGraph:
         preds = self._pred
         done: dict[Op, bool] = {}  # False while its dependencies are being placed
         order: list[Op] = []
-        for start in self._nx:
+        for start in self._edges.nodes:
             if not isinstance(start, Op) or start in done:
                 continue
             stack = [(start, _producers(preds[start]))]

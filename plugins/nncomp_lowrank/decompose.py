@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -17,15 +17,14 @@ from nncomp.selectors import select
 from nncomp_lowrank.choice import FORMS
 from nncomp_lowrank.forms import Form
 from nncomp_lowrank.layers import Layer, find_layers
-from nncomp_lowrank.noise import plan_by_noise
-from nncomp_lowrank.options import Option, options_of
-from nncomp_lowrank.planning import Plan, plan_counted, plan_metered
-from nncomp_lowrank.pricing import Pricer, cost_of
-from nncomp_lowrank.results import layer_facts, summary
-from nncomp_lowrank.rewriting import FitSettings, Rewriter, can_be_walked
-from nncomp_lowrank.statistics import Floats, input_moments, input_shapes, layer_inputs, model_error, sensitivities
 from nncomp_lowrank.svd import Array
-from nncomp_lowrank.timing import EnergyMeter, Meter, Stopwatch, no_energies
+
+if TYPE_CHECKING:  # listing passes decomposes nothing: what does is imported where it is used
+    from nncomp_lowrank.options import Option
+    from nncomp_lowrank.planning import Plan
+    from nncomp_lowrank.pricing import Pricer
+    from nncomp_lowrank.statistics import Floats
+    from nncomp_lowrank.timing import Meter
 
 
 class Decompose(Pass):
@@ -78,6 +77,9 @@ class Decompose(Pass):
             UnsupportedError: no layer can be decomposed, or not so far as the budget asks (NNC-M052); a latency
                 cannot be measured, or energies are not known (NNC-T002).
         """
+        from nncomp_lowrank.results import layer_facts, summary
+        from nncomp_lowrank.rewriting import FitSettings, Rewriter, can_be_walked
+
         forms = self._forms()
         skipped = select(graph, self.skip, option="decompose.skip") if self.skip else set()
         layers, unfit = find_layers(graph, ctx.ops, skipped)
@@ -108,6 +110,8 @@ class Decompose(Pass):
         )
 
     def _moments(self, graph: Graph, layers: Sequence[Layer], ctx: Context) -> dict[Layer, Array]:
+        from nncomp_lowrank.statistics import input_moments
+
         if not self.data_aware:
             return {}
         return input_moments(graph, layers, ctx, samples=self.samples, positions=self.positions)
@@ -120,6 +124,12 @@ class Decompose(Pass):
         grams: Mapping[Layer, Array],
         ctx: Context,
     ) -> tuple[Plan, dict[Layer, float]]:
+        from nncomp_lowrank.noise import plan_by_noise
+        from nncomp_lowrank.options import options_of
+        from nncomp_lowrank.planning import plan_counted, plan_metered
+        from nncomp_lowrank.pricing import Pricer, cost_of
+        from nncomp_lowrank.statistics import input_shapes, layer_inputs
+
         layers = list(grams)
         feeds = next(iter(ctx.data), None) if ctx.data is not None else None
         pricer = Pricer(ctx.ops, input_shapes(graph, layers, feeds))
@@ -147,6 +157,8 @@ class Decompose(Pass):
         return plan, minds
 
     def _meter(self, pricer: Pricer, ctx: Context, inputs: Mapping[Value, Floats]) -> Meter | None:
+        from nncomp_lowrank.timing import EnergyMeter, Stopwatch, no_energies
+
         if ctx.probe is not None:
             if self.energy is not None:
                 return EnergyMeter(ctx.probe, pricer, ctx, inputs=inputs)
@@ -164,6 +176,8 @@ class Decompose(Pass):
 
     def _end_to_end(self, before: Graph, after: Graph, ctx: Context) -> float | None:
         """Return the relative squared error of the model's outputs on a few samples, None without data."""
+        from nncomp_lowrank.statistics import model_error
+
         if ctx.data is None:
             return None
         return model_error(before, after, islice(iter(ctx.data), self.sensitivity or 16))
@@ -180,6 +194,8 @@ class Decompose(Pass):
     def _sensitivities(
         self, graph: Graph, offered: Mapping[Layer, Sequence[Option]], grams: Mapping[Layer, Array], ctx: Context
     ) -> dict[Layer, float]:
+        from nncomp_lowrank.statistics import sensitivities
+
         alike = dict.fromkeys(offered, 1.0)
         if not self.sensitivity or ctx.data is None:
             return alike

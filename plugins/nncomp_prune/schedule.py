@@ -11,12 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from nncomp.data import DataSource
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds, Session
@@ -24,6 +23,9 @@ from nncomp.statistics import Moments, collect_moments, executor_of
 from nncomp_prune.elimination import Elimination, Problem
 from nncomp_prune.fitting import Fit, fit, held_out_error, layer_of, put, ridges
 from nncomp_prune.tracks import Track
+
+if TYPE_CHECKING:
+    from nncomp.data import DataSource
 
 Doubles = npt.NDArray[np.float64]
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from nncomp.errors import DataError, UnsupportedError
 from nncomp.ir import DataType, Graph, TensorType, Value
 from nncomp.options import option
 from nncomp.passes import Context
-from nncomp.report import with_shapes
 from nncomp.runtime import RuntimeFailure, random_feeds
 from nncomp.targets import Artifact, Capabilities, Finding, Int8Kernel, Int8Support, Target, TargetOptions
-from nncomp_sparse.activations import Zeros, measure_zeros
-from nncomp_sparse.artifact import PricedArtifact, Pricing
-from nncomp_sparse.hardware import Hardware, load_hardware
-from nncomp_sparse.workload import Workload, read_workload, watched
+
+if TYPE_CHECKING:  # listing targets prices nothing
+    from nncomp_sparse.activations import Zeros
+    from nncomp_sparse.hardware import Hardware
+    from nncomp_sparse.workload import Workload
 
 DEFAULT_HARDWARE: Final = "eyeriss"
 _CLIPPING: Final = frozenset({"Relu", "Clip"})
@@ -57,6 +57,8 @@ class SparseTarget(Target):
         Raises:
             UsageError: there is no such machine, or it is impossible (NNC-R021).
         """
+        from nncomp_sparse.hardware import load_hardware
+
         super().__init__(options)
         self.machine: Hardware = load_hardware(self.options.hw)
 
@@ -66,6 +68,8 @@ class SparseTarget(Target):
 
     def check(self, graph: Graph, ctx: Context) -> list[Finding]:
         """Say what is priced, what has no products, and what cannot be priced."""
+        from nncomp_sparse.workload import read_workload
+
         work = read_workload(_sized(graph, ctx), ctx.ops, {})
         found = [Finding("ok", layer.name, layer.kind, "priced") for layer in work.layers]
         for op in work.unpriced:
@@ -81,6 +85,9 @@ class SparseTarget(Target):
         Raises:
             UnsupportedError: there is nothing to price, or the machine is too small for a layer (NNC-T002).
         """
+        from nncomp_sparse.artifact import PricedArtifact, Pricing
+        from nncomp_sparse.workload import read_workload
+
         kept = graph.clone()
         pricing = Pricing(self.machine, self.options.objective, ctx.ops)
         zeros, why = self._zeros(kept, ctx)
@@ -91,6 +98,9 @@ class SparseTarget(Target):
 
     def _zeros(self, graph: Graph, ctx: Context) -> tuple[Mapping[str, Zeros], str]:
         """Return the zeros of activations, or why nobody knows them."""
+        from nncomp_sparse.activations import measure_zeros
+        from nncomp_sparse.workload import watched
+
         if ctx.data is None:
             return {}, "no calibration data: activations count as dense"
         try:
@@ -102,6 +112,8 @@ class SparseTarget(Target):
 
 def _sized(graph: Graph, ctx: Context) -> Graph:
     """Return a copy whose sizes are known: its own, the first sample's, or a made-up one's with 1 for open sizes."""
+    from nncomp.report import with_shapes
+
     found = next(iter(ctx.data), None) if ctx.data is not None else None
     if found is None:
         plain = with_shapes(graph, ctx.ops, {})

@@ -51,6 +51,23 @@ def test_ctrl_c_during_the_imports_is_one_line_and_130(start, module, how):
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "nncomp: interrupted\n")
 
 
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [4, 5, 10, 30, 60])
+def test_ctrl_c_at_any_import_behind_the_first_three_is_one_line_and_130(number):
+    """They are ``nncomp``, ``__future__`` and ``nncomp.cli``, which takes Ctrl-C over before it imports another."""
+    code = (
+        "import signal, sys\n"
+        "class Stop:\n"
+        "    def __init__(self): self.left = {number}\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        self.left -= 1\n"
+        "        if not self.left: signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stop())\nfrom nncomp.cli import main; sys.exit(main(['passes']))"
+    ).replace("{number}", str(number))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "nncomp: interrupted\n")
+
+
 def test_ctrl_c_that_python_wraps_is_an_interrupt_all_the_same(monkeypatch, capsys):
     import nncomp.cli.entry
 
