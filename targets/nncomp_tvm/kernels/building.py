@@ -9,6 +9,7 @@ from typing import Any
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.cpu_device import CpuDevice
 from nncomp_tvm.kernels.exact import widened, with_exact_extremes
+from nncomp_tvm.kernels.extents import dimensions
 from nncomp_tvm.kernels.graph import Walk, dtype_of, is_plain, shape_of
 from nncomp_tvm.kernels.integers import normalised
 from nncomp_tvm.kernels.layout import channels_last
@@ -76,17 +77,19 @@ def emit(module: Any, cuts: Mapping[Any, Cut], tuned: Mapping[str, Tile]) -> tup
             return call if variable not in inner else None
         tile = tuned.get(workload(region), region.anchor.tiles[0])
         arguments = [*region.anchor.arguments(tile), *region.operands]
+        symbols = [symbol.value for symbol in region.symbols(arguments)]
         shape, kind = shape_of(variable), dtype_of(variable)
+        assert shape is not None
         result = relax.call_tir(
             kernel(walk, region, tile),
-            relax.Tuple([walk.argument(argument) for argument in arguments]),
-            relax.TensorType(shape, kind),
+            relax.Tuple([*(walk.argument(argument) for argument in arguments), *symbols]),
+            relax.TensorType(dimensions(shape), kind),
         )
         output = region.anchor.output
         if output in {shape, ()}:
             return result
-        flat = relax.call_tir(result.args[0], result.args[1], relax.TensorType(output, kind))
-        return relax.op.reshape(walk.emit(flat), shape)
+        flat = relax.call_tir(result.args[0], result.args[1], relax.TensorType(dimensions(output), kind))
+        return relax.op.reshape(walk.emit(flat), dimensions(shape))
 
     return Walk(module, rewrite).run(), infos
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from nncomp_tvm.kernels.cpu import DOTS, CpuTarget
 from nncomp_tvm.kernels.emit import Code, Expr, constant, load, pieces, splat, vector_type
+from nncomp_tvm.kernels.extents import Extent
 from nncomp_tvm.kernels.packing import reduction_step
 from nncomp_tvm.kernels.program import Epilogue, Program
-from nncomp_tvm.kernels.tiling import Contraction, Run, Tile, kernel_rows, runs
+from nncomp_tvm.kernels.tiling import Contraction, Run, Tile, kernel_rows, open_runs, runs
 from nncomp_tvm.library import tirx
 
 
@@ -49,8 +50,9 @@ class _Kernel:
         self.depth = -(-shape.channels // self.step) * self.step  # channels as packed
         self.reduction = shape.kernel[0] * shape.kernel[1] * self.depth
         self.program = program
+        self.width = self.code.size(shape.output[1])
 
-    def write(self, input_shape: Sequence[int], output_shape: Sequence[int]) -> Any:
+    def write(self, input_shape: Sequence[Extent], output_shape: Sequence[Extent]) -> Any:
         shape, code = self.shape, self.code
         self.x = code.parameter(input_shape, "uint8" if shape.integer else "float32")
         self.w = code.parameter((shape.groups * self.reduction * self.padded,), "int8" if shape.integer else "float32")
@@ -78,10 +80,12 @@ class _Kernel:
 
     def _pixels(self, group: Expr, column: Expr, wide: int) -> None:
         """All pixels, for one panel or, without one, for all panels at each tile."""
-        with self.code.spread(self.shape.batch * self.shape.output[0]) as line:
-            for run in runs(self.shape, self.tile.rows):
-                with self.code.spread(run.turns) as turn:
-                    pixel = run.start + turn * run.rows
+        shape, code = self.shape, self.code
+        rows = self.tile.rows
+        with code.spread(code.size(shape.batch * shape.output[0])) as line:
+            for run in runs(shape, rows) if isinstance(self.width, int) else open_runs(self.width, rows):
+                with code.spread(run.turns) as turn:
+                    pixel = run.pixel(turn)
                     if column is not None:
                         self._tile(_Place(group, line, pixel, run, column, wide))
                         continue
@@ -96,7 +100,7 @@ class _Kernel:
     def _tile(self, place: _Place) -> None:
         shape, code, lanes, run = self.shape, self.code, self.cpu.lanes, place.run
         height = shape.output[0]
-        image, oh = (place.line // height, place.line % height) if shape.batch > 1 else (0, place.line)
+        image, oh = (place.line // height, place.line % height) if shape.batch != 1 else (0, place.line)
         sums = [[code.local(lanes, self.accumulator) for _ in range(place.wide // lanes)] for _ in range(run.rows)]
         for line in sums:
             for total in line:
@@ -105,7 +109,7 @@ class _Kernel:
         left = place.pixel * shape.strides[1] - shape.pads[1]
         first, last = kernel_rows(shape, top)
         with code.loop(last - first, first) as kh:
-            start = (image * shape.height + top + kh * shape.dilations[0]) * shape.width + left
+            start = (image * shape.height + top + kh * shape.dilations[0]) * code.size(shape.width) + left
             self._kernel_row(sums, place, start * self.total_channels + place.group * shape.channels, kh)
         self._finish(sums, place)
 
@@ -176,7 +180,7 @@ class _Kernel:
         shape, code, lanes = self.shape, self.code, self.cpu.lanes
         for v in range(len(sums[0])):
             for i, line in enumerate(sums):
-                row, offset = place.line * shape.output[1] + place.pixel + i, 0
+                row, offset = place.line * self.width + place.pixel + i, 0
                 for count in self._valid(place.column, v):
                     value = load(line[v], offset, count)
                     at = place.column + v * lanes + offset
@@ -202,8 +206,8 @@ def write_contraction(
     tile: Tile,
     cpu: CpuTarget,
     *,
-    input_shape: Sequence[int],
-    output_shape: Sequence[int],
+    input_shape: Sequence[Extent],
+    output_shape: Sequence[Extent],
     parallel: bool,
 ) -> Any:
     """Return the PrimFunc: x, packed weights, [start values], operands of the program, y."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.anchors import Anchor
 from nncomp_tvm.kernels.contraction import write_contraction
 from nncomp_tvm.kernels.cpu import CpuTarget
+from nncomp_tvm.kernels.extents import Extent, product
 from nncomp_tvm.kernels.graph import shape_of
 from nncomp_tvm.kernels.packing import pack, pack_window, start_values
 from nncomp_tvm.kernels.products import Product, write_product
@@ -28,7 +28,9 @@ class CpuDevice:
     cpu: CpuTarget
     parallel: bool
 
-    def contraction(self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[int, ...]) -> Anchor | None:
+    def contraction(
+        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
+    ) -> Anchor | None:
         """Return a contraction, of bytes where channels come in fours."""
         source = shape_of(x)
         if source is None or (shape.integer and shape.channels % 4):
@@ -54,7 +56,7 @@ class CpuDevice:
             macs=shape.macs,
         )
 
-    def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[int, ...]) -> Anchor | None:
+    def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[Extent, ...]) -> Anchor | None:
         """Return a window; its sums are float32, also those of bytes."""
         source = shape_of(x)
         if source is None:
@@ -86,10 +88,10 @@ class CpuDevice:
             lambda tile: [left, right],
             lambda program, tile: write_product(shape, program, tile, self.cpu, parallel=self.parallel),
             shape.tiles(self.cpu),
-            macs=int(np.prod(shape.output)) * shape.left[-1],
+            macs=macs if isinstance(macs := product((*shape.output, shape.left[-1])), int) else 0,
         )
 
-    def rows(self, shape: Rows, x: Any, tensor: tuple[int, ...], output: tuple[int, ...]) -> Anchor | None:
+    def rows(self, shape: Rows, x: Any, tensor: tuple[Extent, ...], output: tuple[Extent, ...]) -> Anchor | None:
         """Return work along the last axis."""
         return Anchor(
             (shape, tensor, output),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
+from nncomp_tvm.kernels.extents import Extent, Symbol, product
 from nncomp_tvm.library import s_tir, tirx
 
 Expr = Any  # a tirx expression, scalar or vector, or a Python number
@@ -58,12 +58,25 @@ class Code:
         self._views: list[Any] = []
         self._open: list[list[Any]] = [[]]
         self._names = 0
+        self._symbols: dict[Symbol, Any] = {}
 
-    def parameter(self, shape: Sequence[int], dtype: str) -> Buffer:
+    def size(self, extent: Extent) -> Expr:
+        """Return a size as a number or, open, as an expression of 64 bits, of values that the function is given."""
+        if isinstance(extent, int):
+            return extent
+        total: Expr = tirx.const(extent.factor, "int64")
+        for symbol in extent.symbols:
+            if symbol not in self._symbols:
+                self._symbols[symbol] = tirx.Var(f"s{len(self._symbols)}", "int64")
+            total = total * self._symbols[symbol]
+        return total
+
+    def parameter(self, shape: Sequence[Extent], dtype: str) -> Buffer:
         """Add a tensor to the signature and return its flat view."""
         name = f"p{len(self._params)}"
-        tensor = tirx.decl_buffer(tuple(shape), dtype, name, layout=None)
-        view = tirx.decl_buffer((max(prod(shape), 1),), dtype, f"{name}_flat", layout=None)
+        tensor = tirx.decl_buffer(tuple(self.size(extent) for extent in shape), dtype, name, layout=None)
+        elements = product(shape)
+        view = tirx.decl_buffer((self.size(elements) if elements else 1,), dtype, f"{name}_flat", layout=None)
         self._params.append(tensor)
         self._views.append(tirx.DeclBuffer(view, data=tensor.data))
         return view
@@ -91,16 +104,16 @@ class Code:
     @contextmanager
     def loop(self, extent: Expr, start: Expr = 0) -> Iterator[Expr]:
         """Append a loop that runs what the block appends; a loop of one turn is none."""
-        if isinstance(extent, int) and extent == 1:
+        if _is_one(extent):
             yield start
             return
         with self._loop(extent, start, tirx.ForKind.SERIAL) as index:
             yield index
 
     @contextmanager
-    def spread(self, extent: int) -> Iterator[Expr]:
+    def spread(self, extent: Expr) -> Iterator[Expr]:
         """Append a loop whose turns may run on several threads."""
-        if extent == 1 or not self._parallel or len(self._open) > 1:
+        if _is_one(extent) or not self._parallel or len(self._open) > 1:
             with self.loop(extent) as index:
                 yield index
             return
@@ -109,7 +122,8 @@ class Code:
 
     @contextmanager
     def _loop(self, extent: Expr, start: Expr, kind: Any) -> Iterator[Expr]:
-        index = tirx.Var(self._name("i"), "int32")
+        wide = any(not isinstance(bound, int) and str(bound.ty) == "int64" for bound in (extent, start))
+        index = tirx.Var(self._name("i"), "int64" if wide else "int32")
         self._open.append([])
         yield index
         body = self._open.pop()
@@ -117,15 +131,20 @@ class Code:
             self.run(tirx.For(index, start, extent, kind, _sequence(body)))
 
     def function(self) -> Any:
-        """Return the finished PrimFunc."""
+        """Return the finished PrimFunc: its tensors, the last of which is the result, and before that the symbols."""
         body = _sequence([*self._views, *self._open[0]])
         root = s_tir.SBlock([], [], [], "root", body)  # Relax's passes expect a block, and look no further
         body = s_tir.SBlockRealize([], True, root)
-        return tirx.PrimFunc(self._params, body).with_attr({"tirx.noalias": True})
+        symbols = [self._symbols[symbol] for symbol in sorted(self._symbols)]
+        return tirx.PrimFunc([*self._params[:-1], *symbols, self._params[-1]], body).with_attr({"tirx.noalias": True})
 
     def _name(self, prefix: str) -> str:
         self._names += 1
         return f"{prefix}{self._names}"
+
+
+def _is_one(extent: Expr) -> bool:
+    return isinstance(extent, int) and extent == 1
 
 
 def _sequence(statements: list[Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nncomp_tvm.kernels.extents import Extent, extent_of, known
 from nncomp_tvm.library import Constant, relax, tvm
 
 Rewrite = Callable[["Walk", Any], Any]
@@ -30,12 +31,10 @@ def array_of(expression: Any) -> NDArray[Any] | None:
     return expression.value.numpy() if isinstance(expression, Constant) else None
 
 
-def shape_of(expression: Any) -> tuple[int, ...] | None:
-    """Return a tensor's shape if every dimension is a number."""
+def shape_of(expression: Any) -> tuple[Extent, ...] | None:
+    """Return a tensor's shape, open sizes included, or None if it has none before the run."""
     shape = getattr(expression.ty, "shape", None)
-    if not isinstance(shape, relax.ShapeExpr) or not all(hasattr(dim, "value") for dim in shape.values):
-        return None
-    return tuple(int(dim.value) for dim in shape.values)
+    return tuple(extent_of(dim) for dim in shape.values) if isinstance(shape, relax.ShapeExpr) else None
 
 
 def dtype_of(expression: Any) -> str:
@@ -118,16 +117,16 @@ def _fold(call: Any) -> NDArray[Any] | None:
     if name not in _FOLDS or not isinstance(call.ty, relax.TensorType):
         return None
     arrays = [array_of(argument) for argument in call.args]
-    known = [array for array in arrays if array is not None]
-    if name == "dequantize" and (len(known) < 3 or known[0].dtype != np.int32):
+    numbers = [array for array in arrays if array is not None]
+    if name == "dequantize" and (len(numbers) < 3 or numbers[0].dtype != np.int32):
         return None  # int8 weights stay small; biases become what is added
     others = [argument for argument in call.args if array_of(argument) is None]
-    if not known or any(not isinstance(argument, relax.ShapeExpr) for argument in others):
+    if not numbers or any(not isinstance(argument, relax.ShapeExpr) for argument in others):
         return None
     shape = shape_of(call)
-    if shape is None:
+    if shape is None or not known(shape):
         return None
-    folded: NDArray[Any] = np.ascontiguousarray(_FOLDS[name](call, known).astype(dtype_of(call), copy=False))
+    folded: NDArray[Any] = np.ascontiguousarray(_FOLDS[name](call, numbers).astype(dtype_of(call), copy=False))
     return folded.reshape(shape)
 
 

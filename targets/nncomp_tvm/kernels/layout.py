@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from nncomp_tvm.kernels.extents import Extent, dimensions, known
 from nncomp_tvm.kernels.graph import Walk, array_of, name_of, shape_of
 from nncomp_tvm.kernels.program import OPERATIONS, OWN
 from nncomp_tvm.library import Constant, relax
@@ -64,7 +65,9 @@ class _Layout:
         variable, call = item
         handler = _HANDLERS.get(name_of(call))
         shape = shape_of(variable)
-        result = handler(self, call, shape) if handler and shape is not None else None
+        if shape is None or (len(shape) == 4 and not known(shape[1:])):  # the number of images may be open
+            return call
+        result = handler(self, call, shape) if handler else None
         if result is None:
             return call
         result = walk.emit(result)
@@ -150,10 +153,10 @@ def _reshape(layout: _Layout, call: Any, shape: Any) -> Any:
     _, channels, height, width = shape_of(source) or (0, 0, 0, 0)
     if height * width != 1 and channels != 1:
         return None
-    return relax.op.reshape(layout.last(source), shape) if len(shape) != 4 else None
+    return relax.op.reshape(layout.last(source), dimensions(shape)) if len(shape) != 4 else None
 
 
-Handler = Callable[[_Layout, Any, Sequence[int]], Any]
+Handler = Callable[[_Layout, Any, Sequence[Extent]], Any]
 
 _HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
     {

@@ -11,26 +11,29 @@ from typing import Any
 
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.emit import Code, Expr, constant, load, pieces, splat
+from nncomp_tvm.kernels.extents import Extent
+from nncomp_tvm.kernels.extents import product as multiplied
 from nncomp_tvm.kernels.program import Epilogue, Leaf, Program
-from nncomp_tvm.kernels.tiling import Contraction, Tile, candidates
+from nncomp_tvm.kernels.tiling import Contraction, Run, Tile, candidates, open_run, open_runs
 
 
 @dataclass(frozen=True)
 class Product:
     """(..., rows, depth) x (..., depth, columns): the shapes of both, and ``batch``, what they broadcast to."""
 
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    batch: tuple[int, ...]
+    left: tuple[Extent, ...]
+    right: tuple[Extent, ...]
+    batch: tuple[Extent, ...]
 
     @property
-    def output(self) -> tuple[int, ...]:
+    def output(self) -> tuple[Extent, ...]:
         """Shape of the result."""
         return (*self.batch, self.left[-2], self.right[-1])
 
     def tiles(self, cpu: CpuTarget) -> list[Tile]:
         """Return tiles, the one that looks fastest first."""
-        return candidates(Contraction(1, 1, self.left[-2], self.left[-1], self.right[-1]), cpu)
+        rows, (depth, columns) = self.left[-2], (_likely(extent) for extent in self.right[-2:])
+        return candidates(Contraction(1, 1, rows, depth, columns), cpu)
 
 
 def write_product(product: Product, program: Program, tile: Tile, cpu: CpuTarget, *, parallel: bool) -> Any:
@@ -40,15 +43,12 @@ def write_product(product: Product, program: Program, tile: Tile, cpu: CpuTarget
     b = code.parameter(product.right, "float32")
     epilogue = Epilogue(program, code)
     y = code.parameter(product.output, program.dtype)
-    (rows, depth), columns = product.left[-2:], product.right[-1]
-    batch = 1
-    for extent in product.batch:
-        batch *= extent
+    rows, depth, columns = (code.size(extent) for extent in (*product.left[-2:], product.right[-1]))
     cuts = _cuts(columns, tile.vectors, cpu.lanes)
 
     def write_tile(image: Expr, row: Expr, height: int, column: Expr, widths: Sequence[int]) -> None:
-        left = _matrix(product.left, product.batch, image) * (rows * depth) + row * depth
-        right = _matrix(product.right, product.batch, image) * (depth * columns) + column
+        left = _matrix(code, product.left, product.batch, image) * (rows * depth) + row * depth
+        right = _matrix(code, product.right, product.batch, image) * (depth * columns) + column
         starts = [sum(widths[:v]) for v in range(len(widths))]
         sums = [[code.local(lanes, "float32") for lanes in widths] for _ in range(height)]
         for line in sums:
@@ -66,29 +66,44 @@ def write_product(product: Product, program: Program, tile: Tile, cpu: CpuTarget
                 value = epilogue.apply(load(total, 0, lanes), at, column + start, lanes)
                 code.store(y, at * columns + column + start, value, lanes)
 
-    with code.spread(batch) as image:
-        for turns, height, first in _rows(rows, tile.rows):
-            with code.spread(turns) as turn:
-                for panels, widths, begin in cuts:
-                    with code.loop(panels) as panel:
-                        write_tile(image, first + turn * height, height, begin + panel * sum(widths), widths)
+    with code.spread(code.size(multiplied(product.batch))) as image:
+        for lines in _runs(rows, tile.rows):
+            with code.spread(lines.turns) as turn:
+                for panels, widths in cuts:
+                    with code.loop(panels.turns) as panel:
+                        write_tile(image, lines.pixel(turn), lines.rows, panels.pixel(panel), widths)
     return code.function()
 
 
-def _matrix(shape: tuple[int, ...], batch: tuple[int, ...], image: Expr) -> Expr:
+def _likely(extent: Extent) -> int:
+    """Return the size that a tile is chosen for: of an open one, that of a sentence or a few rows of an image."""
+    return extent if isinstance(extent, int) else 128
+
+
+def _matrix(code: Code, shape: tuple[Extent, ...], batch: tuple[Extent, ...], image: Expr) -> Expr:
     """Return which matrix of an operand belongs to matrix ``image`` of the result."""
-    return Leaf.of((*shape[:-2], 1), "float32", (*batch, 1)).index(image, 0)
+    return Leaf.of((*shape[:-2], 1), "float32", (*batch, 1)).index(code, image, 0)
 
 
-def _rows(rows: int, height: int) -> list[tuple[int, int, int]]:
-    """Return (turns, height of a tile, first row)."""
+def _runs(rows: Expr, height: int) -> list[Run]:
+    """Cut rows into tiles."""
+    if not isinstance(rows, int):
+        return open_runs(rows, height)
     whole, rest = divmod(rows, height)
-    return ([(whole, height, 0)] if whole else []) + ([(1, rest, whole * height)] if rest else [])
+    return ([Run(0, whole, height)] if whole else []) + ([Run(whole * height, 1, rest)] if rest else [])
 
 
-def _cuts(columns: int, vectors: int, lanes: int) -> list[tuple[int, list[int], int]]:
-    """Return (turns, widths of the vectors of a panel, first column)."""
-    whole, rest = divmod(columns, vectors * lanes)
-    return ([(whole, [lanes] * vectors, 0)] if whole else []) + (
-        [(1, pieces(rest, lanes), whole * vectors * lanes)] if rest else []
+def _cuts(columns: Expr, vectors: int, lanes: int) -> list[tuple[Run, list[int]]]:
+    """Cut columns into panels; return them with the widths of the vectors of each."""
+    wide = vectors * lanes
+    if not isinstance(columns, int):
+        sizes = sorted({wide, lanes, 4, 1}, reverse=True)
+        below = [None, *sizes[:-1]]
+        return [
+            (open_run(columns, size, limit), [min(size, lanes)] * -(-size // lanes))
+            for size, limit in zip(sizes, below, strict=True)
+        ]
+    whole, rest = divmod(columns, wide)
+    return ([(Run(0, whole, wide), [lanes] * vectors)] if whole else []) + (
+        [(Run(whole * wide, 1, rest), pieces(rest, lanes))] if rest else []
     )

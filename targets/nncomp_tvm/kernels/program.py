@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from types import MappingProxyType
 from typing import Final
 
 from nncomp_tvm.kernels.emit import Buffer, Code, Expr, constant, load, splat, vector_type
+from nncomp_tvm.kernels.extents import Extent, Open, product
 from nncomp_tvm.kernels.vector_math import VectorMath
 from nncomp_tvm.library import tirx
 
@@ -30,40 +30,48 @@ class Leaf:
         literal: The value, if it is a number.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[Extent, ...]
     dtype: str
-    rows: tuple[tuple[int, int], ...] = ()
+    rows: tuple[tuple[Extent, Extent], ...] = ()
     column: int = 0
     literal: float | None = None
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], dtype: str, output: tuple[int, ...]) -> Leaf:
-        """Return how a tensor that broadcasts to ``output`` is read."""
+    def of(cls, shape: tuple[Extent, ...], dtype: str, output: tuple[Extent, ...]) -> Leaf:
+        """Return how a tensor that broadcasts to ``output`` is read; see :func:`broadcasts`."""
         aligned = (1,) * (len(output) - len(shape)) + shape
-        strides = [prod(aligned[axis + 1 :]) if extent > 1 else 0 for axis, extent in enumerate(aligned)]
-        return cls(shape, dtype, _merged(output[:-1], strides[:-1]), strides[-1] if output else 0)
+        strides = [product(aligned[axis + 1 :]) if extent != 1 else 0 for axis, extent in enumerate(aligned)]
+        column = int(aligned[-1] != 1) if output else 0
+        return cls(shape, dtype, _merged(output[:-1], strides[:-1]), column)
 
-    def index(self, row: Expr, column: Expr) -> Expr:
+    def index(self, code: Code, row: Expr, column: Expr) -> Expr:
         """Return the flat index of an element."""
         total: Expr = column * self.column
-        inner = prod(extent for extent, _ in self.rows)
         for position, (extent, stride) in enumerate(self.rows):
-            inner //= extent
-            if stride:
-                coordinate = row if inner == 1 else row // inner
-                total = total + (coordinate if position == 0 else coordinate % extent) * stride
+            if stride != 0:
+                inner = product(later for later, _ in self.rows[position + 1 :])
+                coordinate = row if inner == 1 else row // code.size(inner)
+                total = total + (coordinate if position == 0 else coordinate % code.size(extent)) * code.size(stride)
         return total
 
-    def read(self, buffer: Buffer, row: Expr, column: Expr, lanes: int) -> Expr:
+    def read(self, code: Code, buffer: Buffer, row: Expr, column: Expr, lanes: int) -> Expr:
         """Return a vector of it."""
         if self.column == 0:
-            return splat(load(buffer, self.index(row, 0)), lanes)
-        return load(buffer, self.index(row, column), lanes, self.column)
+            return splat(load(buffer, self.index(code, row, 0)), lanes)
+        return load(buffer, self.index(code, row, column), lanes)
 
 
-def _merged(extents: Sequence[int], strides: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def broadcasts(shape: Sequence[Extent], output: Sequence[Extent]) -> bool:
+    """Whether a tensor broadcasts to ``output`` whatever its open sizes are."""
+    if len(shape) > len(output):
+        return False
+    pairs = zip(shape, output[len(output) - len(shape) :], strict=True)
+    return all(one in (1, other) for one, other in pairs if isinstance(one, Open) or isinstance(other, Open))
+
+
+def _merged(extents: Sequence[Extent], strides: Sequence[Extent]) -> tuple[tuple[Extent, Extent], ...]:
     """Join neighbouring axes that step evenly, drop those of extent 1."""
-    rows: list[tuple[int, int]] = []
+    rows: list[tuple[Extent, Extent]] = []
     for extent, stride in zip(extents, strides, strict=True):
         if extent == 1:
             continue
@@ -117,7 +125,7 @@ class Epilogue:
             if leaf.literal is not None:
                 values.append(constant(leaf.literal, leaf.dtype, lanes))
             else:
-                values.append(leaf.read(buffer, row, column, lanes))
+                values.append(leaf.read(self._code, buffer, row, column, lanes))
         math = VectorMath(self._code, lanes)
         for step in self._program.steps:
             result = OPERATIONS[step.op](math, [values[i] for i in step.inputs], step.attrs)

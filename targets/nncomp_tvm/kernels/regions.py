@@ -8,7 +8,7 @@ where they are used; dequantized ones as integers, so that real numbers between 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.anchors import Anchor, Device, Matcher, elementwise, match
+from nncomp_tvm.kernels.extents import Extent, Symbol, product, symbols_of
 from nncomp_tvm.kernels.graph import array_of, bindings, dtype_of, name_of, shape_of
-from nncomp_tvm.kernels.program import OPERATIONS, OWN, Leaf, Program, Step
+from nncomp_tvm.kernels.program import OPERATIONS, OWN, Leaf, Program, Step, broadcasts
 from nncomp_tvm.library import relax, tvm
 
 _LONGEST: Final = 32  # operators in a region
@@ -67,7 +68,7 @@ class Region:
 
     def column_factor(self, array: NDArray[np.float32], op: str, value: int) -> int:
         """Apply one number a column, or one for all, to a value."""
-        shape = (self.anchor.output[-1],) if array.size > 1 else (1,)
+        shape = (array.size,)
         leaf = Leaf.of(shape, "float32", self.anchor.output)
         return self.step(op, (value, self.leaf(leaf, relax.const(np.asarray(array, np.float32).reshape(shape)))))
 
@@ -82,6 +83,10 @@ class Cut:
     operands: tuple[Any, ...]
     inner: frozenset[Any]
     ops: tuple[str, ...]
+
+    def symbols(self, operands: Sequence[Any]) -> list[Symbol]:
+        """Return the open sizes that its kernel is handed behind ``operands``, all that it reads."""
+        return symbols_of([*(shape_of(operand) or () for operand in operands), self.anchor.output])
 
 
 def cut(main: Any, device: Device) -> dict[Any, Cut]:
@@ -195,7 +200,7 @@ class _Cutter:
         call, name = binding.value, name_of(binding.value)
         shape = shape_of(binding.var)
         output = region.anchor.output
-        if not shape or not output or shape[-1] != output[-1] or np.prod(shape) != np.prod(output):
+        if not shape or not output or shape[-1] != output[-1] or product(shape) != product(output):
             raise _Declined
         kept = len(region.leaves), len(region.operands), len(region.steps)
         try:
@@ -204,7 +209,7 @@ class _Cutter:
             del region.leaves[kept[0] :], region.operands[kept[1] :], region.steps[kept[2] :]
             raise
 
-    def _translate(self, region: Region, name: str, call: Any, variable: Any, shape: tuple[int, ...]) -> int:
+    def _translate(self, region: Region, name: str, call: Any, variable: Any, shape: tuple[Extent, ...]) -> int:
         if name == "reshape":
             value = region.values.get(call.args[0])
             if value is None:
@@ -231,7 +236,7 @@ class _Cutter:
             raise _Declined
         return float(value)
 
-    def _operand(self, region: Region, expression: Any, shape: tuple[int, ...]) -> int:
+    def _operand(self, region: Region, expression: Any, shape: tuple[Extent, ...]) -> int:
         """Return the number of an operand of a step that gives ``shape``."""
         if expression in region.values:
             return region.values[expression]
@@ -239,7 +244,7 @@ class _Cutter:
         if array is not None and array.size == 1 and array.dtype == np.float32:
             return region.number(float(array.reshape(-1)[0]))
         own = shape_of(expression)
-        if own is None or len(own) > len(shape):
+        if own is None or not broadcasts(own, shape):
             raise _Declined
         if name_of(self.definitions.get(expression)) == "dequantize" and array is None:
             return self._dequantized(region, expression, shape)
@@ -249,10 +254,16 @@ class _Cutter:
         number = region.leaf(Leaf.of(own, kind, shape), expression)
         return number if kind == "float32" else region.step("cast", (number,))
 
-    def _dequantized(self, region: Region, variable: Any, shape: tuple[int, ...]) -> int:
+    def _dequantized(self, region: Region, variable: Any, shape: tuple[Extent, ...]) -> int:
         stored = self.matcher.quantized(variable)
         own = shape_of(variable)
-        if stored is None or own is None or stored.scale.size != 1 or dtype_of(stored.value) not in _STORED:
+        if (
+            stored is None
+            or own is None
+            or not broadcasts(own, shape)
+            or stored.scale.size != 1
+            or dtype_of(stored.value) not in _STORED
+        ):
             raise _Declined
         number = region.values.get(stored.value)
         if number is None:
@@ -260,7 +271,7 @@ class _Cutter:
         scale = region.leaf(Leaf.of((1,), "float32", shape), relax.const(stored.scale))
         return region.step("dequantize", (number, scale), attrs=(float(stored.zero_point),))
 
-    def _quantize(self, region: Region, call: Any, variable: Any, shape: tuple[int, ...]) -> int:
+    def _quantize(self, region: Region, call: Any, variable: Any, shape: tuple[Extent, ...]) -> int:
         scale, zero, kind = array_of(call.args[1]), array_of(call.args[2]), dtype_of(variable)
         if kind not in {"int8", "uint8"} or shape_of(call.args[1]) not in {(), (1,)}:
             raise _Declined

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Final
 
 import numpy as np
 
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.emit import Expr
+from nncomp_tvm.kernels.extents import Extent, Open, product
 from nncomp_tvm.library import tirx
 
 
@@ -17,9 +19,9 @@ from nncomp_tvm.library import tirx
 class Contraction:
     """The shape of a convolution, NHWC. ``channels`` and ``columns`` (output channels) are those of one group."""
 
-    batch: int
+    batch: Extent
     height: int
-    width: int
+    width: Extent  # open only in products, which have one row
     channels: int
     columns: int
     kernel: tuple[int, int] = (1, 1)
@@ -31,8 +33,10 @@ class Contraction:
     zero_point: int = 0  # of the activations
 
     @property
-    def output(self) -> tuple[int, int]:
+    def output(self) -> tuple[int, Extent]:
         """Height and width of the output."""
+        if isinstance(self.width, Open):
+            return self.height, self.width
         height, width = (
             (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
             for size, before, after, dilation, kernel, stride in zip(
@@ -44,18 +48,19 @@ class Contraction:
 
     @property
     def macs(self) -> int:
-        """Multiplications, those with padding included."""
-        height, width = self.output
+        """Multiplications, those with padding included; 0 where sizes are open."""
+        pixels = product((self.batch, *self.output))
         kernel = self.kernel[0] * self.kernel[1]
-        return self.batch * height * width * kernel * self.channels * self.columns * self.groups
+        return pixels * kernel * self.channels * self.columns * self.groups if isinstance(pixels, int) else 0
 
     def flattened(self) -> Contraction:
-        """Return a 1 x 1 convolution as one long row of pixels, where that is the same."""
+        """Return a 1 x 1 convolution as one long row of pixels where that is the same, or one row for each image."""
         plain = self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.pads)
         if not plain:
             return self
+        batch, width = (1, self.batch) if isinstance(self.batch, int) else (self.batch, 1)
         return Contraction(
-            1, 1, self.batch * self.height * self.width, self.channels, self.columns, groups=self.groups,
+            batch, 1, width * self.height * self.width, self.channels, self.columns, groups=self.groups,
             integer=self.integer, zero_point=self.zero_point,
         )  # fmt: skip
 
@@ -79,23 +84,45 @@ class Tile:
 class Run:
     """A part of an output row: ``turns`` tiles of ``rows`` pixels, from pixel ``start`` on.
 
-    ``inside[kw][i]`` says whether column ``kw`` of the kernel lies inside the image at pixel ``i`` of a tile.
+    ``inside[kw][i]`` says whether column ``kw`` of the kernel lies inside the image at pixel ``i`` of a tile. In a row
+    of open width no tile begins behind ``last``: the last one computes pixels again that the one before it had.
     """
 
     start: int
-    turns: int
+    turns: Expr
     rows: int
-    inside: tuple[tuple[bool, ...], ...]
+    inside: tuple[tuple[bool, ...], ...] = ((True,),)
+    last: Expr = None
+
+    def pixel(self, turn: Expr) -> Expr:
+        """Return the first pixel of a tile."""
+        first = self.start + turn * self.rows
+        return first if self.last is None else tirx.min(first, self.last)
+
+
+def open_runs(width: Expr, rows: int) -> list[Run]:
+    """Cut a row of open width: into tiles of ``rows``, or where it is too narrow into single pixels."""
+    return [open_run(width, rows)] + ([open_run(width, 1, below=rows)] if rows > 1 else [])
+
+
+def open_run(width: Expr, size: int, below: int | None = None) -> Run:
+    """Return the tiles of ``size`` of a row that is at least as wide, but narrower than ``below``, or else none."""
+    fits = width >= size if below is None else tirx.all(width >= size, width < below)
+    turns = tirx.Select(fits, (width + (size - 1)) // size, tirx.const(0, "int64"))
+    return Run(0, turns, size, ((True,) * size,), width - size if size > 1 else None)
 
 
 def runs(shape: Contraction, rows: int) -> Iterator[Run]:
     """Cut an output row into runs of tiles that see the same padding."""
     width = shape.output[1]
+    assert isinstance(width, int)
+    assert isinstance(shape.width, int)
+    limit = shape.width
 
     def inside(start: int, count: int) -> tuple[tuple[bool, ...], ...]:
         first = np.arange(start, start + count) * shape.strides[1] - shape.pads[1]
         taps = first[None, :] + np.arange(shape.kernel[1])[:, None] * shape.dilations[1]
-        return tuple(tuple(bool(x) for x in tap) for tap in (taps >= 0) & (taps < shape.width))
+        return tuple(tuple(bool(x) for x in tap) for tap in (taps >= 0) & (taps < limit))
 
     tiles = [(start, min(rows, width - start)) for start in range(0, width, rows)]
     if all(all(tap) for tap in inside(0, width)):
@@ -129,12 +156,14 @@ def candidates(shape: Contraction, cpu: CpuTarget) -> list[Tile]:
     estimated as instructions of the inner loop a multiplication, tails and unused lanes included.
     """
     spare = 2 if shape.integer else 1
-    panels_first = shape.flattened().height == 1 and shape.columns * shape.channels * 4 > shape.width * shape.channels
+    wide = shape.columns * 4
+    panels_first = shape.flattened().height == 1 and (isinstance(shape.width, Open) or wide > shape.width)
     width = shape.output[1]
+    most = width if isinstance(width, int) else cpu.registers
     options = [
         (_cost(shape, rows, vectors, cpu.lanes), Tile(rows, vectors, panels_first))
         for vectors in range(1, 9)
-        for rows in range(1, min((cpu.registers - spare - vectors) // vectors, width) + 1)
+        for rows in range(1, min((cpu.registers - spare - vectors) // vectors, most) + 1)
     ]
     return [tile for _, tile in sorted(options, key=lambda option: option[0])]
 
@@ -149,8 +178,19 @@ def _cost(shape: Contraction, rows: int, vectors: int, lanes: int) -> float:
     width = shape.output[1]
     total = -(-shape.columns // lanes)
     columns = [vectors] * (total // vectors) + ([total % vectors] if total % vectors else [])
+    if isinstance(width, Open):
+        return sum(tile(p, v) * n * m / w for w in _LIKELY for p, n in _open(w, rows) for v, m in _counted(columns))
     pixels = [rows] * (width // rows) + ([width % rows] if width % rows else [])
     return sum(tile(p, v) * n * m for p, n in _counted(pixels) for v, m in _counted(columns))
+
+
+_LIKELY: Final = (1, 8, 32, 128, 512)
+"""Widths that an open one is thought to have, as often as each other."""
+
+
+def _open(width: int, rows: int) -> list[tuple[int, int]]:
+    """Return pixels and number of the tiles that :func:`open_runs` makes of a width."""
+    return [(rows, -(-width // rows))] if width >= rows else [(1, width)]
 
 
 def _counted(values: list[int]) -> list[tuple[int, int]]:

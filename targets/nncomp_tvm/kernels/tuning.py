@@ -156,7 +156,11 @@ def tune(regions: Iterable[Cut], cpu: CpuTarget, options: TuningOptions, *, thre
     """
     database = Database(options.database, cpu)
     counts = Counter(workload(region) for region in regions)
-    distinct = {workload(region): region for region in regions if len(region.anchor.tiles) > 1}
+    distinct = {
+        workload(region): region
+        for region in regions
+        if len(region.anchor.tiles) > 1 and not region.symbols(region.operands)  # of no size to measure
+    }
     found = {key: record.tile for key, region in distinct.items() if (record := database.find(region)) is not None}
     missing = [key for key in distinct if key not in found]
     missing.sort(key=lambda key: (-distinct[key].anchor.macs * counts[key], key))
@@ -201,7 +205,8 @@ def _measured(region: Cut, tiles: Sequence[Tile], cpu: CpuTarget, *, threads: in
     for i, tile in enumerate(tiles):
         operands = [*region.anchor.arguments(tile), *region.operands]
         tensors = [_filled(operand, rng, fixed) for operand in operands]
-        shape, dtype = region.anchor.output, region.program.dtype
+        shape: Any = region.anchor.output
+        dtype = region.program.dtype
         calls.append((library[f"k{i}"], [*tensors, tvm.runtime.tensor(np.zeros(shape, dtype))]))
     clock = time.thread_time if threads == 1 else time.perf_counter
 
@@ -223,7 +228,8 @@ def _filled(operand: Any, rng: np.random.Generator, fixed: dict[int, Any]) -> An
     if array is not None:
         return tvm.runtime.tensor(array)
     if hash(operand) not in fixed:
-        shape, dtype = shape_of(operand), dtype_of(operand)
+        shape: Any = shape_of(operand)
+        dtype = dtype_of(operand)
         made = rng.standard_normal(shape) if dtype.startswith("float") else rng.integers(0, 100, shape)
         fixed[hash(operand)] = tvm.runtime.tensor(np.asarray(made).astype(dtype))
     return fixed[hash(operand)]

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.emit import Code, Expr, constant, load, pieces, vector_type
+from nncomp_tvm.kernels.extents import Extent
 from nncomp_tvm.kernels.program import Epilogue, Program
 from nncomp_tvm.kernels.tiling import Contraction, Run, Tile, kernel_rows, runs
 from nncomp_tvm.library import tirx
@@ -41,6 +42,7 @@ class Window:
 def window_candidates(window: Window, cpu: CpuTarget) -> list[Tile]:
     """Return tiles, the one that looks fastest first: sums, and the weights of a row, should fit the registers."""
     width = window.shape.output[1]
+    assert isinstance(width, int)
     taps = window.shape.kernel[1] if window.fold is Fold.WEIGHTED else 0
     options = []
     for rows in range(1, min(width, cpu.registers - 2) + 1):
@@ -58,7 +60,7 @@ class _WindowKernel:
         self.code = Code(parallel=parallel)
         self.channels = window.shape.groups
 
-    def write(self, input_shape: Sequence[int], output_shape: Sequence[int]) -> Any:
+    def write(self, input_shape: Sequence[Extent], output_shape: Sequence[Extent]) -> Any:
         shape, code = self.window.shape, self.code
         self.x = code.parameter(input_shape, self.window.dtype)
         if self.window.fold is Fold.WEIGHTED:
@@ -66,10 +68,10 @@ class _WindowKernel:
         self.epilogue = Epilogue(self.program, code)
         self.y = code.parameter(output_shape, self.program.dtype)
         whole = self.channels // self.cpu.lanes
-        with code.spread(shape.batch * shape.output[0]) as line:
+        with code.spread(code.size(shape.batch * shape.output[0])) as line:
             for run in runs(replace(shape, groups=1), self.tile.rows):
                 with code.spread(run.turns) as turn:
-                    pixel = run.start + turn * run.rows
+                    pixel = run.pixel(turn)
                     if whole:
                         with code.loop(whole) as block:
                             self._tile(line, pixel, run, block * self.cpu.lanes, self.cpu.lanes)
@@ -82,7 +84,7 @@ class _WindowKernel:
     def _tile(self, line: Expr, pixel: Expr, run: Run, channel: Expr, lanes: int) -> None:
         shape, code = self.window.shape, self.code
         height = shape.output[0]
-        image, oh = (line // height, line % height) if shape.batch > 1 else (0, line)
+        image, oh = (line // height, line % height) if shape.batch != 1 else (0, line)
         first = -3.402823466e38 if self.window.fold is Fold.MAX else 0.0
         sums = [code.local(lanes, "float32") for _ in range(run.rows)]
         for total in sums:
@@ -140,8 +142,8 @@ def write_window(
     tile: Tile,
     cpu: CpuTarget,
     *,
-    input_shape: Sequence[int],
-    output_shape: Sequence[int],
+    input_shape: Sequence[Extent],
+    output_shape: Sequence[Extent],
     parallel: bool,
 ) -> Any:
     """Return the PrimFunc: x, [packed weights], operands of the program, y."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nncomp_tvm.kernels.extents import Extent
 from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.products import Product
 from nncomp_tvm.kernels.program import Program
@@ -37,7 +38,7 @@ class Anchor:
 
     key: Hashable
     source: str
-    output: tuple[int, ...]
+    output: tuple[Extent, ...]
     arguments: Callable[[Any], list[Any]]
     write: Callable[[Program, Any], Any]
     tiles: Sequence[Any] = field(default_factory=lambda: [Tile(1, 1)])
@@ -51,16 +52,18 @@ class Anchor:
 class Device(Protocol):
     """What kernels are made for: its kernel for each kind of work, None for what is better left to TVM."""
 
-    def contraction(self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[int, ...]) -> Anchor | None:
+    def contraction(
+        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
+    ) -> Anchor | None:
         """Return a contraction of ``x`` with weights (groups, kernel rows, kernel columns, channels, columns)."""
 
-    def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[int, ...]) -> Anchor | None:
+    def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[Extent, ...]) -> Anchor | None:
         """Return a window over ``x``, with weights (channels, kernel rows, kernel columns) where it has some."""
 
     def product(self, shape: Product, left: Any, right: Any) -> Anchor | None:
         """Return a product of two activations."""
 
-    def rows(self, shape: Rows, x: Any, tensor: tuple[int, ...], output: tuple[int, ...]) -> Anchor | None:
+    def rows(self, shape: Rows, x: Any, tensor: tuple[Extent, ...], output: tuple[Extent, ...]) -> Anchor | None:
         """Return work along the last axis of ``x``, seen as ``tensor``; of nothing but the program if x is None."""
 
 

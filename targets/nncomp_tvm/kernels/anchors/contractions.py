@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.extents import Extent
 from nncomp_tvm.kernels.tiling import Contraction
 
 
@@ -16,7 +17,7 @@ def contraction(
     matcher: Matcher,
     call: Any,
     shape: Contraction,
-    output: tuple[int, ...],
+    output: tuple[Extent, ...],
     *,
     arrange: Callable[[NDArray[Any]], NDArray[Any]],
     axis: int,

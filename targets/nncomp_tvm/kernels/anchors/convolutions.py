@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
 from nncomp_tvm.kernels.anchors.contractions import contraction
 from nncomp_tvm.kernels.anchors.windows import sliding
+from nncomp_tvm.kernels.extents import Extent, known
 from nncomp_tvm.kernels.graph import dtype_of, shape_of
 from nncomp_tvm.kernels.tiling import Contraction
 from nncomp_tvm.kernels.window import Fold, Window
@@ -24,9 +25,11 @@ def convolution(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
         return None
     groups = int(attrs.groups)
     wshape = shape_of(weight)
-    if wshape is None:
+    if wshape is None or not known(image := source[1:]) or not known(wshape):
         return None
-    shape = replace(sliding(source, attrs, wshape[1:3]), channels=wshape[3], columns=wshape[0] // groups, groups=groups)
+    shape = replace(
+        sliding(source[0], image, attrs, wshape[1:3]), channels=wshape[3], columns=wshape[0] // groups, groups=groups
+    )
     if shape.output != output[1:3]:
         return None
     if wshape[3] == 1 and wshape[0] == groups:
@@ -40,7 +43,7 @@ def _grouped(weights: NDArray[Any], groups: int) -> NDArray[Any]:
     return split.transpose(0, 2, 3, 4, 1)
 
 
-def _depthwise(matcher: Matcher, call: Any, shape: Contraction, output: tuple[int, ...]) -> Anchor | None:
+def _depthwise(matcher: Matcher, call: Any, shape: Contraction, output: tuple[Extent, ...]) -> Anchor | None:
     x, weight = call.args
     found = matcher.integers(x, weight, 0)
     if found is not None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
 from nncomp_tvm.kernels.anchors.contractions import contraction
+from nncomp_tvm.kernels.extents import Extent, Open, known, product
 from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.products import Product
+from nncomp_tvm.kernels.program import broadcasts
 from nncomp_tvm.kernels.tiling import Contraction
 
 
@@ -26,16 +28,28 @@ def matmul(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
         return None
     if min(len(source), len(other)) < 2:
         return None
-    rows = int(np.prod(source[:-1]))
-    if len(other) == 2:
-        shape = Contraction(1, 1, rows, other[0], other[1])
+    if known(other) and len(other) == 2:
+        shape = _lines(source[:-1], other[0], other[1])
         found = contraction(matcher, call, shape, output, arrange=lambda w: w[None, None, None], axis=1)
         if found is not None:
             return found
+    if source[-1] != other[-2] or not all(broadcasts(shape[:-2], output[:-2]) for shape in (source, other)):
+        return None
     return matcher.device.product(Product(source, other, output[:-2]), left, right)
 
 
-def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[int, ...]) -> Anchor | None:
+def _lines(rows: tuple[Extent, ...], channels: int, columns: int) -> Contraction:
+    """Return a product of so many rows as one image row, or where that number is open, and large, as images of one."""
+    count = product(rows)
+    if isinstance(count, Open) and count.factor >= _IMAGE:
+        return Contraction(Open(1, count.symbols), 1, count.factor, channels, columns)
+    return Contraction(1, 1, count, channels, columns)
+
+
+_IMAGE: Final = 16  # rows
+
+
+def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[Extent, ...]) -> Anchor | None:
     """(x - zero point) w in int32, with a zero point that is computed: MatMulInteger behind DynamicQuantizeLinear."""
     zero = None
     call: Any = matcher.definitions.get(left)
@@ -50,7 +64,7 @@ def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[int, 
         return None
     source = shape_of(x)
     assert source is not None
-    shape = Contraction(1, 1, int(np.prod(source[:-1])), stored.shape[0], stored.shape[1], integer=True)
+    shape = replace(_lines(source[:-1], stored.shape[0], stored.shape[1]), integer=True)
     weights = stored.astype(np.int8)[None, None, None]
     found = matcher.device.contraction(x, weights, shape, output)
     return found if zero is None or found is None else replace(found, shift=(zero, stored.sum(axis=0, dtype=np.int32)))

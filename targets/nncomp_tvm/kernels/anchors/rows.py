@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.extents import Extent, product
 from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.rows import Rows, RowWork
 
@@ -36,10 +35,10 @@ def layer_norm(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
 def extreme(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
     """The highest or lowest of all elements."""
     source, output = shape_of(call.args[0]), shape_of(variable)
-    if not source or output is None or int(np.prod(output)) != 1 or dtype_of(variable) != "float32":
+    if not source or output is None or product(output) != 1 or dtype_of(variable) != "float32":
         return None
     work = RowWork.HIGHEST if name_of(call) == "max" else RowWork.LOWEST
-    shape = Rows(1, int(np.prod(source)), work)
+    shape = Rows(1, product(source), work)
     return matcher.device.rows(shape, call.args[0], source, ())
 
 
@@ -49,6 +48,6 @@ def elementwise(matcher: Matcher, variable: Any) -> Anchor | None:
     return None if not output or 0 in output else _rows(matcher, None, output, RowWork.MAP)
 
 
-def _rows(matcher: Matcher, x: Any, output: tuple[int, ...], work: RowWork, epsilon: float = 0.0) -> Anchor | None:
-    shape = Rows(int(np.prod(output[:-1])), output[-1], work, epsilon)
+def _rows(matcher: Matcher, x: Any, output: tuple[Extent, ...], work: RowWork, epsilon: float = 0.0) -> Anchor | None:
+    shape = Rows(product(output[:-1]), output[-1], work, epsilon)
     return matcher.device.rows(shape, x, output, output)

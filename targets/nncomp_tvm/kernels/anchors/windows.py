@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.extents import Extent, known
 from nncomp_tvm.kernels.graph import dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.tiling import Contraction
 from nncomp_tvm.kernels.window import Fold, Window
@@ -18,9 +19,9 @@ def pool(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
     """Maxima, and averages that count padding or have none."""
     attrs, x = call.attrs, call.args[0]
     source, output = shape_of(x), shape_of(variable)
-    if attrs.layout != "NHWC" or source is None or output is None:
+    if attrs.layout != "NHWC" or source is None or output is None or not known(image := source[1:]):
         return None
-    shape = sliding(source, attrs, attrs.pool_size)
+    shape = sliding(source[0], image, attrs, attrs.pool_size)
     if shape.output != output[1:3]:
         return None
     if name_of(call) == "nn.max_pool2d":
@@ -33,16 +34,22 @@ def pool(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
 def mean(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
     """Average whole images, channel by channel."""
     source, output = shape_of(call.args[0]), shape_of(variable)
-    if source is None or output is None or len(source) != 4 or call.attrs.axis is None:
+    if (
+        source is None
+        or output is None
+        or len(source) != 4
+        or not known(image := source[1:])
+        or call.attrs.axis is None
+    ):
         return None
     if [int(axis) for axis in call.attrs.axis] != [1, 2]:
         return None
-    batch, height, width, channels = source
-    shape = Contraction(batch, height, width, 1, 1, kernel=(height, width), groups=channels)
+    height, width, channels = image
+    shape = Contraction(source[0], height, width, 1, 1, kernel=(height, width), groups=channels)
     return _reduction(matcher, call.args[0], shape, Fold.SUM, output)
 
 
-def _reduction(matcher: Matcher, x: Any, shape: Contraction, fold: Fold, output: tuple[int, ...]) -> Anchor | None:
+def _reduction(matcher: Matcher, x: Any, shape: Contraction, fold: Fold, output: tuple[Extent, ...]) -> Anchor | None:
     """Pool real numbers, or integers that stand for them: scale and zero point are applied to what is left."""
     source = shape_of(x)
     if source is None or dtype_of(x) != "float32":
@@ -65,20 +72,20 @@ def _scaled(
     return None if anchor is None else replace(anchor, scale=scale, offset=offset)
 
 
-def sliding(source: tuple[int, ...], attrs: Any, kernel: Any) -> Contraction:
+def sliding(batch: Extent, image: tuple[int, ...], attrs: Any, kernel: Any) -> Contraction:
     """Return an operator that slides over an image, each channel a group of its own."""
     height, width, *_ = (int(size) for size in kernel)
     strides, dilations = (tuple(int(v) for v in values) for values in (attrs.strides, attrs.dilation))
     top, left, bottom, right = (int(pad) for pad in attrs.padding)
     return Contraction(
-        batch=source[0],
-        height=source[1],
-        width=source[2],
+        batch=batch,
+        height=image[0],
+        width=image[1],
         channels=1,
         columns=1,
         kernel=(height, width),
         strides=(strides[0], strides[1]),
         dilations=(dilations[0], dilations[1]),
         pads=(top, left, bottom, right),
-        groups=source[3],
+        groups=image[2],
     )

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("tvm")
 
 from nncomp_tvm.kernels import ByteDot, CpuTarget
-from nncomp_tvm.library import relax, tvm
+from nncomp_tvm.library import relax
 
 
 def convolved(x, w, strides=(1, 1), pads=(0, 0, 0, 0), dilation=(1, 1), groups=1):
@@ -102,23 +102,3 @@ def test_what_a_cpu_has_is_llvms_knowledge():
     assert (CpuTarget.named("skylake-avx512").dot, CpuTarget.named("skylake-avx512").lanes) == (ByteDot.WIDENED, 16)
     assert (CpuTarget.named("haswell").dot, CpuTarget.named("haswell").lanes) == (ByteDot.WIDENED, 8)
     assert (CpuTarget.named("x86-64").dot, CpuTarget.named("x86-64").lanes) == (ByteDot.PLAIN, 4)
-
-
-def test_a_symbolic_batch_is_left_to_tvm(bench, rng):
-    w = rng.standard_normal((4, 3, 3, 3), np.float32)
-    x = rng.standard_normal((3, 3, 5, 6), np.float32)
-    from nncomp_tvm.kernels import build_cpu
-    from nncomp_tvm.library import tensor, tirx
-
-    builder = relax.BlockBuilder()
-    variable = relax.Var("x", relax.TensorType((tirx.Var("n", "int64"), 3, 5, 6), "float32"))
-    with builder.function("main", [variable]):
-        with builder.dataflow():
-            out = builder.emit_output(
-                builder.emit(relax.op.nn.relu(builder.emit(relax.op.nn.conv2d(variable, relax.const(w)))))
-            )
-        builder.emit_func_output(out)
-    built = build_cpu(builder.get(), bench.cpu)
-    got = relax.VirtualMachine(built.executable, tvm.cpu())["main"](tensor(x)).numpy()
-    np.testing.assert_allclose(got, np.maximum(convolved(x, w), 0), rtol=1e-4, atol=1e-5)
-    assert built.kernels == ()
