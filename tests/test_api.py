@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,7 +10,7 @@ import pytest
 
 import nncomp
 from nncomp.cli import main
-from nncomp.compiler import BudgetMissedError
+from nncomp.compiler import BudgetMissedError, CompileRequest
 from nncomp.errors import UsageError
 from nncomp.onnx_io import from_bytes, save
 from nncomp.report import Report
@@ -188,3 +189,13 @@ def test_an_artifact_is_shown_with_its_tables(model):
     priced = nncomp.compile(model, "sparse", measure=False).artifact
     assert priced._repr_html_().count("<table>") == 1 + len(priced.tables())
     assert priced._repr_html_() == priced._repr_html_()
+
+
+def test_a_request_takes_arguments_and_leaves_out_what_says_nothing():
+    found = CompileRequest.of(
+        Path("net.onnx"), data="", recipe=None, target="ort", max_drop=0.0, trials=3, budget={"min_cosine": 0.9}
+    )
+    assert found == CompileRequest(
+        model=Path("net.onnx"), target="ort", budget={"min_cosine": 0.9, "max_drop": 0.0}, search={"trials": 3},
+        progress=found.progress,
+    )  # fmt: skip

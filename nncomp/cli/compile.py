@@ -110,7 +110,7 @@ def compile_(
     debug: Debug = False,
 ) -> None:
     """Compile a model and compare it with the original."""
-    from nncomp.cli.options import default_cache, quantity
+    from nncomp.cli.options import cache_folder, quantity
     from nncomp.cli.registry import load_registry
     from nncomp.cli.streams import shown_log
     from nncomp.compiler import CompileRequest
@@ -123,24 +123,21 @@ def compile_(
     options: dict[str, object] = ({"hw": hw} if hw else {}) | ({"compare": True} if compare else {})
     if options and not recipe and not _prices(target or DEFAULT_TARGET, registry):
         _refuse_options(target or DEFAULT_TARGET, options, registry)
-    limits = {
-        "max_drop": quantity("--max-drop", max_drop, "%", 0.01),
-        "min_sqnr_db": quantity("--min-sqnr", min_sqnr, "dB"),
-    }
-    search = {"trials": trials, "seconds": search_seconds}
-    request = CompileRequest(
-        model=model,
+    request = CompileRequest.of(
+        model,
         out=out,
         target=target,
         target_options=options,
-        recipe=recipe or None,
+        recipe=recipe,
         passes=tuple(pass_ or ()),
-        data=data or None,
+        data=data,
         preprocess=preprocess,
         limit=limit,
         skip_bad=skip_bad,
-        budget={name: limit for name, limit in limits.items() if limit is not None},
-        search={name: limit for name, limit in search.items() if limit is not None},
+        max_drop=quantity("--max-drop", max_drop, "%", 0.01),
+        min_sqnr_db=quantity("--min-sqnr", min_sqnr, "dB"),
+        trials=trials,
+        search_seconds=search_seconds,
         seed=seed,
         threads=threads,
         gate=not no_gate,
@@ -151,7 +148,7 @@ def compile_(
         keep_going=keep_going,
         isolate=isolate,
         strict=strict,
-        cache=None if no_cache else cache or default_cache(),
+        cache=cache_folder(cache, no_cache=no_cache),
         resume=resume,
     )
     with shown_log(verbose=verbose):

@@ -92,6 +92,11 @@ def default_cache() -> Path | None:
         return None
 
 
+def cache_folder(named: Path | None, *, no_cache: bool) -> Path | None:
+    """Return where this run keeps what it finds out: None for nowhere."""
+    return None if no_cache else named or default_cache()
+
+
 def quantity(option: str, text: str, unit: str, factor: float = 1.0) -> float | None:
     """Return the number that ``text`` gives, times ``factor`` when ``unit`` stands behind it; None for "".
 

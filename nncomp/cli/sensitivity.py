@@ -78,7 +78,7 @@ def sensitivity(
     debug: Debug = False,
 ) -> None:
     """Rank layers by the error that each causes when it alone is quantized."""
-    from nncomp.cli.options import default_cache
+    from nncomp.cli.options import cache_folder
     from nncomp.cli.progress import shown_progress
     from nncomp.cli.registry import load_registry
     from nncomp.cli.tables import show_json
@@ -90,17 +90,17 @@ def sensitivity(
 
     score = load_metric(metric) if metric else None
     with shown_progress() as progress:
-        request = CompileRequest(
-            model=model,
+        request = CompileRequest.of(
+            model,
             target=target,
-            recipe=recipe or None,
+            recipe=recipe,
             passes=tuple(pass_ or ()),
-            data=data or None,
+            data=data,
             preprocess=preprocess,
             limit=limit,
             skip_bad=skip_bad,
             threads=threads,
-            cache=None if no_cache else cache or default_cache(),
+            cache=cache_folder(cache, no_cache=no_cache),
             progress=progress,
         )
         found = rank_layers(request, load_registry(plugin), step=of, samples=samples, metric=score)

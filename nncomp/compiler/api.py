@@ -138,14 +138,14 @@ def compile(
     _refuse_unknown(more)
     registry = registry if registry is not None else Registry.discover()
     source, sources = _opened(model)
-    budget = {"max_drop": max_drop, "min_sqnr_db": min_sqnr_db}
-    request = CompileRequest(
-        model=source,
+    request = CompileRequest.of(
+        source,
         target=target,
         data=data,
         recipe=recipe,
         passes=tuple(full_spec(step) if isinstance(step, Pass) else step for step in passes),
-        budget={**more.pop("budget", {}), **{name: limit for name, limit in budget.items() if limit is not None}},
+        max_drop=max_drop,
+        min_sqnr_db=min_sqnr_db,
         measure=measure,
         **more,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nncomp.errors import GateError
 from nncomp.ir import Graph
@@ -86,6 +86,37 @@ class CompileRequest:
     cache: Path | None = None
     resume: bool = False
     progress: Progress = field(default_factory=Silence)
+
+    @classmethod
+    def of(
+        cls,
+        model: Path | Graph,
+        *,
+        max_drop: float | None = None,
+        min_sqnr_db: float | None = None,
+        trials: int | None = None,
+        search_seconds: float | None = None,
+        **fields: Any,
+    ) -> Self:
+        """Return the request that arguments make, as the command line and :func:`nncomp.compile` take them.
+
+        An argument that is None or "" says nothing.
+
+        Args:
+            model: As the field.
+            max_drop, min_sqnr_db: Into ``budget``.
+            trials, search_seconds: Into ``search``.
+            fields: The others.
+        """
+        given = _said(fields)
+        budget = {**given.pop("budget", {}), **_said({"max_drop": max_drop, "min_sqnr_db": min_sqnr_db})}
+        search = {**given.pop("search", {}), **_said({"trials": trials, "seconds": search_seconds})}
+        return cls(model=model, budget=budget, search=search, **given)
+
+
+def _said(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: value for name, value in arguments.items() if value is not None}
+    return {name: value for name, value in said.items() if not isinstance(value, str) or value}
 
 
 @dataclass(frozen=True, slots=True)
