@@ -1,7 +1,7 @@
 """What ONNX Runtime's CPU provider runs in INT8, and what a graph must look like for it: data, measured.
 
-Each statement is proved on the installed runtime by ``tests/targets/ort/test_rules.py``, which builds the pattern,
-loads it, and reads the graph that ONNX Runtime really executes. Softmax is in neither table: the runtime has an
+Each statement is proved on the installed runtime by ``tests/targets/ort/test_rules*.py``, which build the pattern,
+load it, and read the graph that ONNX Runtime really executes. Softmax is in neither table: the runtime has an
 integer kernel for it, which is not asked for, but taken where both neighbours are integer.
 """
 

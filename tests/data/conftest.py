@@ -26,6 +26,12 @@ def model() -> Model:
 
 
 @pytest.fixture
+def graph(model: Model) -> Graph:
+    """Make a graph with one input, rows of three numbers."""
+    return model(x="FLOAT N 3")
+
+
+@pytest.fixture
 def error_of() -> Callable[[Callable[[], object]], NncompError]:
     """Return the error that opening and reading all samples raises."""
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, helper
 
-from nncomp.errors import ModelError
-from nncomp.ir import Attribute, AttributeType, DataType, Graph, TensorType
-from nncomp.onnx_io import from_bytes, graph_from_proto, graph_to_proto, needed_ir_version, to_bytes, writer
+from nncomp.ir import Attribute, AttributeType
+from nncomp.onnx_io import graph_from_proto, graph_to_proto, to_bytes
 from nncomp.onnx_io.tensors import SparseConstant
 from nncomp.testing import graph
 from nncomp.text import print_graph
-from nncomp.verify import verify
 
 
 def model(text: str, header: str = 'ir_version: 10, opset_import: ["": 17, "com.acme": 1]') -> ModelProto:
@@ -36,12 +34,6 @@ def returned(proto: ModelProto) -> ModelProto:
 
 
 PLAIN = "g (float[2] x) => (float[2] y) <float[2] a> { a = Relu (x)  y = Neg (a) }"
-
-
-def refusal(proto: ModelProto) -> tuple[str, str]:
-    with pytest.raises(ModelError) as error:
-        graph_from_proto(proto)
-    return error.value.code, error.value.message
 
 
 # ---------------------------------------------------------------- the model around the graph
@@ -154,7 +146,11 @@ EMPTY = [
         AttributeProto.TYPE_PROTOS,
     )
 ]
+
+
 SPARSE = helper.make_sparse_tensor(helper.make_tensor("v", 1, [1], [3.0]), helper.make_tensor("i", 7, [1], [2]), [4])
+
+
 FULL = [
     helper.make_attribute("i", -(2**63)),
     helper.make_attribute("f", 0.1),
@@ -222,79 +218,6 @@ def test_the_graph_holds_on_to_nothing_of_the_message() -> None:
     assert to_bytes(g) == expected
 
 
-# ---------------------------------------------------------------- names and order
-
-
-def test_nodes_without_names_stay_without() -> None:
-    assert [node.name for node in returned(model(PLAIN)).graph.node] == ["", ""]
-
-
-def test_duplicate_node_names_become_unique_and_names_of_others_stay() -> None:
-    proto = model(
-        "g (float[2] x) => (float[2] y) { [n] a = Relu (x)  [n] b = Neg (a)  [n_1] c = Abs (b)  [n] y = Exp (c) }"
-    )
-    assert [node.name for node in returned(proto).graph.node] == ["n", "n_2", "n_1", "n_3"]
-
-
-def test_many_duplicate_node_names_are_counted_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
-    free = writer._free
-
-    class Asked(set[str]):
-        def __contains__(self, name: object) -> bool:
-            steps.append(str(name))
-            return super().__contains__(name)
-
-    def counted(name: str, taken: set[str], also: set[str], suffixes: dict[str, int]) -> str:
-        return free(name, Asked(taken), also, suffixes)
-
-    monkeypatch.setattr(writer, "_free", counted)
-    g = Graph()
-    x = g.add_input("x", TensorType(DataType.FLOAT, (1,)))
-    for _ in range(300):
-        g.add_op("Relu", [x], ["y"], name="same")
-    names = [node.name for node in graph_to_proto(g).graph.node]
-    assert names == ["same", *(f"same_{number}" for number in range(1, 300))]
-    assert len(steps) == 299
-
-
-def test_a_bodys_name_that_a_pass_made_visible_outside_is_changed_on_writing() -> None:
-    g = graph(
-        "g (bool c, float[2] x) => (float[2] y) { y = If (c) <then_branch = t () => (p) { r = Neg (x)  p = Abs (r) }, "
-        "else_branch = e () => (q) { q = Abs (x) }> }"
-    )
-    g.add_op("Relu", [g.find("x")], ["r"])
-    written = graph_to_proto(g)
-    body = written.graph.node[0].attribute[0].g
-    assert [list(node.output) for node in body.node] == [["r_1"], ["p"]]
-    assert list(body.node[1].input) == ["r_1"]
-    graph_from_proto(written)
-
-
-def test_nodes_in_any_order_are_written_sorted() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { y = Neg (a)  a = Relu (x) }")
-    assert [node.op_type for node in returned(proto).graph.node] == ["Relu", "Neg"]
-
-
-def test_inputs_not_given_stay_so_and_trailing_ones_are_dropped() -> None:
-    proto = model("g (float[2] x, float h) => (float[2] y) { a = Clip (x, , h)  y = Relu (a) }")
-    proto.graph.node[1].input.append("")
-    assert [list(node.input) for node in returned(proto).graph.node] == [["x", "", "h"], ["a"]]
-
-
-def test_outputs_not_wanted_stay_in_place() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { a = com.acme.Foo (x)  y = Relu (a) }")
-    proto.graph.node[0].output[:] = ["", "a", ""]
-    assert returned(proto) == proto
-
-
-def test_onnx_own_domain_has_one_name_inside() -> None:
-    proto = model(PLAIN, 'ir_version: 10, opset_import: ["ai.onnx": 17]')
-    proto.graph.node[0].domain = "ai.onnx"
-    g = graph_from_proto(proto)
-    assert (dict(g.opsets), g.ops()[0].domain) == ({"": 17}, "")
-
-
 # ---------------------------------------------------------------- the interface
 
 
@@ -333,8 +256,6 @@ def test_an_output_without_a_declared_type_has_none() -> None:
     assert returned(proto) == proto
 
 
-# ---------------------------------------------------------------- bodies
-
 TWO_LEVELS = """
 g (bool c, float[2] x) => (float[2] y) <float[2] w = {1, 2}> {
    y = If (c) <
@@ -346,286 +267,6 @@ g (bool c, float[2] x) => (float[2] y) <float[2] w = {1, 2}> {
    h = Relu (x)
 }
 """
-
-
-def test_captures_through_two_levels_are_explicit_at_each() -> None:
-    g = graph_from_proto(model(TWO_LEVELS))
-    middle = g.ops()[1].bodies["then_branch"]
-    inner = middle.ops()[0].bodies["then_branch"]
-    assert {value.name for value in middle.captures.values()} == {"c", "x", "w"}
-    assert [inner.captures[inner.find(name)] for name in "xw"] == [middle.find("x"), middle.find("w")]
-    verify(g)
-
-
-def test_bodies_come_back_with_their_constants_docs_and_metadata() -> None:
-    proto = model(TWO_LEVELS)
-    body = proto.graph.node[0].attribute[1].g
-    body.doc_string = "the other way"
-    body.metadata_props.add(key="a", value="b")
-    body.initializer[0].CopyFrom(helper.make_tensor("k", 1, [2], b"\0" * 8, raw=True))
-    found = returned(proto)
-    assert [node.op_type for node in found.graph.node] == ["Relu", "If"]
-    assert found.graph.node[1].attribute == proto.graph.node[0].attribute
-
-
-def test_a_body_may_be_read_by_several_ops_of_a_graphs_attribute() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { y = com.acme.Switch (x) }")
-    bodies = [
-        onnx.parser.parse_graph("b0 () => (p) { p = Relu (x) }"),
-        onnx.parser.parse_graph("b1 () => (q) { q = Relu (x) }"),
-    ]
-    proto.graph.node[0].attribute.append(helper.make_attribute("branches", bodies))
-    g = graph_from_proto(proto)
-    assert list(g.ops()[0].bodies) == ["branches[0]", "branches[1]"]
-    assert len(g.uses(g.find("x"))) == 3
-    assert [len(attr.graphs) for attr in returned(proto).graph.node[0].attribute] == [2]
-
-
-def test_sibling_bodies_may_use_one_name() -> None:
-    proto = model(
-        "g (bool c, float[2] x) => (float[2] y) { y = If (c) <then_branch = t () => (p) { p = Neg (x) }, "
-        "else_branch = e () => (p) { p = Abs (x) }> }"
-    )
-    assert returned(proto) == proto
-
-
-def test_conditions_nested_28_deep_are_read_and_written() -> None:
-    empty = helper.make_graph([], "e", [], [])
-    body = onnx.parser.parse_graph("b () => (v0) { v0 = Relu (x) }")
-    for depth in range(1, 28):
-        node = helper.make_node("If", ["c"], [f"v{depth}"], then_branch=body, else_branch=empty)
-        body = helper.make_graph([node], "b", [], [helper.make_empty_tensor_value_info(f"v{depth}")])
-    proto = model("g (bool c, float[2] x) => (y) { y = Relu (x) }")
-    proto.graph.node.extend(body.node)
-    forget_empty_domains(proto.graph)
-    assert from_bytes(proto.SerializeToString()).ops()
-    assert returned(proto) == proto
-
-
-# ---------------------------------------------------------------- versions
-
-
-@pytest.mark.parametrize(
-    ("text", "needed"),
-    [
-        ("g (float[2] x) => (float[2] y) { y = Relu (x) }", 1),
-        ("g (float[2] x, float[2] d = {1, 2}) => (float[2] y) { y = Add (x, d) }", 1),
-        ("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Add (x, w) }", 4),
-        ("g (float[2] x) => (float8e4m3fn[2] y) { y = Cast <to = 17> (x) }", 9),
-        ("g (float[2] x) => (int4[2] y) { y = Cast <to = 22> (x) }", 10),
-        ("g (float[2] x) => (float4e2m1[2] y) { y = Cast <to = 23> (x) }", 11),
-        ("g (float[2] x) => (float8e8m0[2] y) { y = Cast <to = 24> (x) }", 12),
-        ("g (float[2] x) => (int2[2] y) { y = Cast <to = 26> (x) }", 13),
-        ("g (float[2] x) => (float6e2m3[2] y) { y = Cast <to = 27> (x) }", 14),
-    ],
-)
-def test_the_ir_version_needed_is_the_lowest_that_holds_the_graph(text: str, needed: int) -> None:
-    g = graph(text)
-    assert needed_ir_version(g) == needed
-    g.set_info(ir_version=3)
-    assert graph_to_proto(g).ir_version == max(3, needed)
-
-
-def test_functions_need_ir_version_8() -> None:
-    proto = model(
-        "g (float[2] x) => (float[2] y) { y = local.f (x) }"
-        '<domain: "local", opset_import: ["": 17]> f (x) => (y) { y = Relu (x) }',
-        'ir_version: 8, opset_import: ["": 17, "local": 1]',
-    )
-    assert needed_ir_version(graph_from_proto(proto)) == 8
-
-
-# ---------------------------------------------------------------- what is refused
-
-
-def node(*outputs: str, op_type: str = "Relu") -> NodeProto:
-    return helper.make_node(op_type, ["x"], list(outputs))
-
-
-def test_a_message_without_a_graph_is_refused() -> None:
-    assert refusal(ModelProto(ir_version=10)) == ("NNC-M005", "the file holds no ONNX graph")
-
-
-def test_two_nodes_that_produce_one_name_are_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { y = Relu (x) }")
-    proto.graph.node.append(node("y"))
-    assert refusal(proto) == ("NNC-M031", "two things produce 'y'")
-
-
-def test_a_node_that_produces_a_graph_input_is_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { y = Relu (x) }")
-    proto.graph.node.append(node("x"))
-    assert refusal(proto) == ("NNC-M031", "two things produce 'x'")
-
-
-def test_a_node_that_produces_an_initializer_is_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Relu (x) }")
-    proto.graph.node.append(node("w"))
-    assert refusal(proto) == ("NNC-M031", "two things produce 'w'")
-
-
-def test_two_initializers_of_one_name_are_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Relu (x) }")
-    proto.graph.initializer.append(proto.graph.initializer[0])
-    assert refusal(proto) == ("NNC-M031", "two things produce 'w'")
-
-
-def test_two_functions_of_one_name_are_refused() -> None:
-    function = '<domain: "local", opset_import: ["": 17]> f (x) => (y) { y = Relu (x) }'
-    proto = model(f"{PLAIN} {function} {function}", 'ir_version: 10, opset_import: ["": 17, "local": 1]')
-    assert refusal(proto) == ("NNC-M031", "function 'f' of 'local' is defined twice")
-
-
-def test_a_name_that_nothing_produces_is_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { [add] y = Relu (z) }")
-    assert refusal(proto) == ("NNC-M032", "'add' reads 'z', which nothing produces")
-
-
-def test_an_output_that_nothing_produces_is_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { a = Relu (x) }")
-    assert refusal(proto) == ("NNC-M032", "'the graph output list' reads 'y', which nothing produces")
-
-
-@pytest.mark.parametrize(
-    "body", ["t () => (x) { x = Neg (c) }", "t () => (x) <float[2] x = {1, 2}> { }", "t (float[2] x) => (x) { }"]
-)
-def test_a_bodys_name_that_shadows_an_outer_one_is_refused(body: str) -> None:
-    proto = model(f"g (bool c, float[2] x) => (y) {{ y = com.acme.Foo (c) <body = {body}> }}")
-    assert refusal(proto) == ("NNC-M033", "'x' shadows a name of graph 'g'")
-
-
-def test_an_input_listed_twice_is_refused() -> None:
-    proto = model(PLAIN)
-    proto.graph.input.append(proto.graph.input[0])
-    assert refusal(proto) == ("NNC-M034", "graph input 'x' is listed twice")
-
-
-def test_a_metadata_key_given_twice_is_refused() -> None:
-    proto = model(PLAIN)
-    for value in "ab":
-        proto.metadata_props.add(key="k", value=value)
-    assert refusal(proto) == ("NNC-M034", "metadata key 'k' is given twice")
-
-
-def test_a_node_without_an_operator_is_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { y = Relu (x) }")
-    proto.graph.node[0].op_type = ""
-    assert refusal(proto) == ("NNC-M035", "node '(y)' has no operator")
-
-
-def test_an_attribute_given_twice_is_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { y = LeakyRelu <alpha = 0.5> (x) }")
-    proto.graph.node[0].attribute.append(proto.graph.node[0].attribute[0])
-    assert refusal(proto) == ("NNC-M035", "attribute 'alpha' of 'LeakyRelu(y)' is given twice")
-
-
-def test_an_attribute_without_a_type_is_refused() -> None:
-    proto = model("g (float[2] x) => (float[2] y) { y = LeakyRelu (x) }")
-    proto.graph.node[0].attribute.add(name="alpha", f=0.5)
-    assert refusal(proto) == ("NNC-M035", "attribute 'alpha' of 'LeakyRelu(y)' has no type")
-
-
-@pytest.mark.parametrize(
-    ("imports", "message"),
-    [
-        ([], "the model imports no opset"),
-        ([("", 0)], "opset 0 of 'ai.onnx' is unknown"),
-        ([("", 999)], "opset 999 of 'ai.onnx' is unknown"),
-        ([("acme", 0)], "opset 0 of 'acme' is unknown"),
-        ([("", 17), ("", 7)], "domain 'ai.onnx' is imported twice"),
-        ([("", 17), ("ai.onnx", 17)], "domain 'ai.onnx' is imported twice"),
-    ],
-)
-def test_malformed_opset_imports_are_refused(imports: list[tuple[str, int]], message: str) -> None:
-    proto = model(PLAIN)
-    del proto.opset_import[:]
-    for domain, version in imports:
-        proto.opset_import.add(domain=domain, version=version)
-    assert refusal(proto) == ("NNC-M036", message)
-
-
-@pytest.mark.parametrize("version", [0, 999])
-def test_an_unknown_ir_version_is_refused(version: int) -> None:
-    proto = model(PLAIN)
-    proto.ir_version = version
-    assert refusal(proto) == ("NNC-M037", f"IR version {version} is unknown")
-
-
-def test_functions_that_call_each_other_in_a_circle_are_refused() -> None:
-    proto = model(
-        PLAIN + '<domain: "local", opset_import: ["": 17, "local": 1]> f (x) => (y) { y = local.h (x) }'
-        '<domain: "local", opset_import: ["": 17, "local": 1]> h (x) => (y) { y = local.f (x) }',
-        'ir_version: 10, opset_import: ["": 17, "local": 1]',
-    )
-    assert refusal(proto) == ("NNC-M039", "function 'f' of 'local' calls itself")
-
-
-def test_a_function_that_calls_itself_in_a_body_is_refused() -> None:
-    proto = model(
-        PLAIN + '<domain: "local", opset_import: ["": 17, "local": 1]> f (c, x) => (y) '
-        "{ y = If (c) <then_branch = t () => (p) { p = local.f (c, x) }, else_branch = e () => (q) { q = Neg (x) }> }",
-        'ir_version: 10, opset_import: ["": 17, "local": 1]',
-    )
-    assert refusal(proto) == ("NNC-M039", "function 'f' of 'local' calls itself")
-
-
-TEXTS = "prod mdom mdoc grf gdoc NN xin dd yout vvv nnn Rel dom atr ndoc idoc gkey gval nkey nval tdoc adoc deno ovl"
-
-
-@pytest.mark.parametrize("text", TEXTS.split())
-def test_text_that_is_not_utf8_is_refused_wherever_it_stands(text: str) -> None:
-    proto = model(
-        "grf (float[NN] xin, float[2] dd = {1, 2}) => (float[2] yout) "
-        "{ [nnn] vvv = dom.Rel <atr = 1> (xin, dd)  yout = Relu (vvv) }",
-        'ir_version: 10, opset_import: ["": 17, "dom": 1], producer_name: "prod", domain: "mdom", doc_string: "mdoc"',
-    )
-    main, first = proto.graph, proto.graph.node[0]
-    main.doc_string, first.doc_string, main.input[0].doc_string, first.overload = "gdoc", "ndoc", "idoc", "ovl"
-    main.initializer[0].doc_string, first.attribute[0].doc_string = "tdoc", "adoc"
-    main.input[0].type.denotation = "deno"
-    main.metadata_props.add(key="gkey", value="gval")
-    first.metadata_props.add(key="nkey", value="nval")
-    data = proto.SerializeToString()
-    assert from_bytes(data).ops()
-    with pytest.raises(ModelError) as error:
-        from_bytes(data.replace(text.encode(), text[:-1].encode() + b"\xff"))
-    assert (error.value.code, error.value.message) == ("NNC-M023", "a name is not valid UTF-8")
-
-
-@pytest.mark.parametrize(
-    ("change", "code", "message"),
-    [
-        ({"dims": [-1]}, "NNC-M020", "tensor 'w' has a negative dimension: [-1]"),
-        ({"dims": [2**33, 2**33]}, "NNC-M020", f"tensor 'w' has impossible dimensions: [{2**33}, {2**33}]"),
-        ({"data_type": 0}, "NNC-M022", "tensor 'w' has data type 0, which ONNX does not know"),
-        ({"data_type": 999}, "NNC-M022", "tensor 'w' has data type 999, which ONNX does not know"),
-        ({"segment": TensorProto.Segment(begin=0, end=1)}, "NNC-M024", "tensor 'w' is a segment of another"),
-    ],
-    ids=["negative", "overflow", "no type", "unknown type", "segment"],
-)
-def test_a_malformed_tensor_is_refused(change: dict[str, object], code: str, message: str) -> None:
-    proto = model("g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> { y = Add (x, w) }")
-    fields = {"name": "w", "data_type": 1, "dims": [2], "raw_data": b"\0" * 8} | change
-    proto.graph.initializer[0].CopyFrom(TensorProto(**fields))  # type: ignore[arg-type]
-    assert refusal(proto) == (code, message)
-
-
-@pytest.mark.parametrize(
-    ("dims", "indices", "message"),
-    [
-        ([-4], [0], "sparse tensor 'w' has a negative dimension"),
-        ([4], [4], "sparse tensor 'w' has indices out of range"),
-        ([4], [-1], "sparse tensor 'w' has indices out of range"),
-        ([4], [0, 1], "sparse tensor 'w' has indices out of range"),
-    ],
-)
-def test_a_malformed_sparse_tensor_is_refused(dims: list[int], indices: list[int], message: str) -> None:
-    proto = model("g (float[4] x) => (float[4] y) { y = Add (x, w) }")
-    sparse = proto.graph.sparse_initializer.add()
-    sparse.dims.extend(dims)
-    sparse.values.CopyFrom(helper.make_tensor("w", 1, [1], [1.0]))
-    sparse.indices.CopyFrom(helper.make_tensor("", 7, [len(indices)], indices))
-    assert refusal(proto) == ("NNC-M024", message)
 
 
 def test_the_same_graph_gives_the_same_bytes() -> None:
