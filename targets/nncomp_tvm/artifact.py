@@ -31,6 +31,7 @@ class CompiledKernel:
         integer: it multiplies integers.
         macs: multiplications and accumulations of one call, 0 where nobody counted.
         tuned: how it is cut was measured.
+        resources: what it needs of a GPU: ``registers`` and ``stack_bytes`` of a thread, ``shared_bytes`` of a block.
     """
 
     name: str
@@ -38,6 +39,7 @@ class CompiledKernel:
     integer: bool
     macs: int = 0
     tuned: bool = False
+    resources: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass

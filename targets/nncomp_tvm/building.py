@@ -14,8 +14,9 @@ from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
 from nncomp_tvm.artifact import CompiledKernel, TvmArtifact, last_line
+from nncomp_tvm.cubin import resources
 from nncomp_tvm.gating import UnseenWarning, checked
-from nncomp_tvm.gpu import build_gpu, detected_arch, gpu_at_hand
+from nncomp_tvm.gpu import GpuBuild, build_gpu, detected_arch, gpu_at_hand
 from nncomp_tvm.kernels import CpuTarget, TuningOptions, TuningProgress, build_cpu
 from nncomp_tvm.library import VERSION, is_cpu, lacking_features, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
@@ -106,11 +107,22 @@ def build_for_cuda(graph: Graph, ctx: Context, *, arch: str, half: bool, sizes: 
             built = build_gpu(lowered.module, chosen, half=half)
         manifest = Manifest(lowered.inputs, lowered.outputs, "cuda", target, VERSION, lowered.pinned)
         files = {"ptx": built.ptx, "cubin": built.cubin}
-        kernels = tuple(CompiledKernel(name, (), integer=False) for name in built.kernels)
+        kernels = tuple(_launched(built))
         foreign = "" if gpu_at_hand() else "there is no GPU"
         return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, files=files, foreign=foreign)
 
     return _gated(graph, ctx, sizes, compiled, command)
+
+
+def _launched(built: GpuBuild) -> Iterator[CompiledKernel]:
+    """Yield the kernels of a GPU with what is known of them."""
+    written, needs = {one.name: one for one in built.written}, resources(built.cubin)
+    for name in built.kernels:
+        own, need = written.get(name), needs.get(f"{name}_kernel", {})
+        if own is None:
+            yield CompiledKernel(name, (), integer=False, resources=need)
+        else:
+            yield CompiledKernel(name, own.ops, integer=own.integer, macs=own.macs, resources=need)
 
 
 def _gated(

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nncomp.errors import UnsupportedError
+from nncomp_tvm.kernels.building import KernelInfo, emit
+from nncomp_tvm.kernels.gpu.device import GpuDevice
+from nncomp_tvm.kernels.graph import is_plain
+from nncomp_tvm.kernels.integers import normalised
+from nncomp_tvm.kernels.layout import channels_last
+from nncomp_tvm.kernels.regions import cut
 from nncomp_tvm.library import dlight, nvcc, relax, tvm
 from nncomp_tvm.nvrtc import compiler_missing, toolkit
 
@@ -37,6 +43,7 @@ class GpuBuild:
         ptx: Assembly for any GPU of at least this architecture.
         cubin: Machine code for the architecture.
         kernels: Names of the functions that are launched, without TVM's ending ``_kernel``.
+        written: What is known of those that are ours.
     """
 
     executable: Any
@@ -44,6 +51,7 @@ class GpuBuild:
     ptx: bytes
     cubin: bytes
     kernels: tuple[str, ...]
+    written: tuple[KernelInfo, ...]
 
 
 def gpu_at_hand() -> bool:
@@ -70,6 +78,10 @@ def build_gpu(module: Any, arch: str, *, half: bool) -> GpuBuild:
         UnsupportedError: there is no CUDA compiler (NNC-T001).
     """
     target = tvm.target.Target({"kind": "cuda", "arch": arch, **_LIMITS}, host={"kind": "llvm"})
+    written: list[KernelInfo] = []
+    if is_plain(module["main"]) and not half:
+        module = channels_last(normalised(module))
+        module, written = emit(module, cut(module["main"], GpuDevice()), {})
     passes = [
         *([relax.transform.ToMixedPrecision(out_dtype="float32")] if half else []),
         relax.transform.LegalizeOps(),
@@ -98,7 +110,7 @@ def build_gpu(module: Any, arch: str, *, half: bool) -> GpuBuild:
             for kind in ("ptx", "cubin")
         )
     kernels = tuple(sorted(re.findall(r"\.entry (\w+)_kernel\b", ptx.decode())))
-    return GpuBuild(executable, source, ptx, cubin, kernels)
+    return GpuBuild(executable, source, ptx, cubin, kernels, tuple(written))
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import struct
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+
+from nncomp_tvm.elf import sections
 
 _MOST_RUNS: Final = 15
 _BUILTIN: Final = ("vm.", "vm_", "main", "runtime.", "__")
@@ -58,13 +59,4 @@ def kernel_times(machine: Any, run: Callable[[], object], *, seconds: float) -> 
 
 def code_bytes(library: bytes) -> int:
     """Return the size of the machine code (section ``.text``) of a 64-bit ELF library, 0 for another format."""
-    if library[:5] != b"\x7fELF\x02":
-        return 0
-    (offset,) = struct.unpack_from("<Q", library, 0x28)
-    size, count, names = struct.unpack_from("<HHH", library, 0x3A)
-    sections = [struct.unpack_from("<IIQQQQ", library, offset + number * size) for number in range(count)]
-    strings = sections[names][4]
-    for name, _, _, _, _, length in sections:
-        if library[strings + name : strings + name + 6] == b".text\0":
-            return int(length)
-    return 0
+    return next((one.size for one in sections(library) if one.name == ".text"), 0)

@@ -128,11 +128,11 @@ class Code:
         yield index
         body = self._open.pop()
         if body:
-            self.run(tirx.For(index, start, extent, kind, _sequence(body)))
+            self.run(tirx.For(index, start, extent, kind, sequence(body)))
 
     def function(self) -> Any:
         """Return the finished PrimFunc: its tensors, the last of which is the result, and before that the symbols."""
-        body = _sequence([*self._views, *self._open[0]])
+        body = sequence([*self._views, *self._open[0]])
         root = s_tir.SBlock([], [], [], "root", body)  # Relax's passes expect a block, and look no further
         body = s_tir.SBlockRealize([], True, root)
         symbols = [self._symbols[symbol] for symbol in sorted(self._symbols)]
@@ -147,5 +147,6 @@ def _is_one(extent: Expr) -> bool:
     return isinstance(extent, int) and extent == 1
 
 
-def _sequence(statements: list[Any]) -> Any:
+def sequence(statements: list[Any]) -> Any:
+    """Return statements as one."""
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)

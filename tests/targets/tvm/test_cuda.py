@@ -10,11 +10,32 @@ import nncomp
 from nncomp.errors import UnsupportedError
 from nncomp.runtime import random_feeds, run
 from nncomp.testing import graph
+from nncomp_tvm.gating import difference
 from nncomp_tvm.target import TvmCudaTarget
 
 NETWORK = """
 g (float[1,3,8,8] x) => (float[1,6] y) <float[4,3,3,3] w, float[4,6] v>
 { c = Conv (x, w) r = Relu (c) p = GlobalAveragePool (r) f = Flatten (p) m = MatMul (f, v) y = Sigmoid (m) }
+"""
+
+QUANTIZED = """
+g (float[2,3,9,8] x) => (float[2,6] y)
+<float s = {0.05}, uint8 z = {120}, float t = {0.02}, uint8 n = {3}, float u = {0.01},
+ int8[20,3,3,3] w, float[20] v, int8[20,1,3,3] d, int8[20,20,1,1] p, int8[20,6] m>
+{
+  xq = QuantizeLinear (x, s, z)         xr = DequantizeLinear (xq, s, z)
+  wr = DequantizeLinear <axis=0> (w, v) c = Conv <pads=[1,1,1,1]> (xr, wr)    r = Relu (c)
+  cq = QuantizeLinear (r, t, n)         cr = DequantizeLinear (cq, t, n)
+  dr = DequantizeLinear (d, u)          k = Conv <group=20, strides=[2,2], pads=[1,1,1,1]> (cr, dr)
+  kq = QuantizeLinear (k, t, z)         kr = DequantizeLinear (kq, t, z)
+  pr = DequantizeLinear (p, u)          l = Conv (kr, pr)
+  lq = QuantizeLinear (l, s, z)         lr = DequantizeLinear (lq, s, z)
+  a = Add (lr, kr)                      b = Relu (a)
+  bq = QuantizeLinear (b, t, n)         br = DequantizeLinear (bq, t, n)
+  g = GlobalAveragePool (br)            f = Flatten (g)
+  fq = QuantizeLinear (f, t, n)         fr = DequantizeLinear (fq, t, n)
+  mr = DequantizeLinear (m, u)          y = MatMul (fr, mr)
+}
 """
 
 
@@ -32,9 +53,9 @@ def gpu():
         pytest.skip("there is no GPU")
 
 
-def built(*, opset=18, **options):
+def built(text=NETWORK, *, opset=18, **options):
     ctx = nncomp.Context()
-    return TvmCudaTarget.from_options(options).build(graph(NETWORK, opset=opset), ctx), ctx
+    return TvmCudaTarget.from_options(options).build(graph(text, opset=opset), ctx), ctx
 
 
 @pytest.mark.slow
@@ -59,6 +80,50 @@ def test_a_library_is_built_without_a_gpu_with_a_kernel_for_each_fused_op(compil
         assert [(note.code, note.reason) for note in ctx.notes] == [
             ("NNC-W063", "the gate could not look: there is no GPU")
         ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_a_quantized_graph_multiplies_bytes(compiler, arch):
+    artifact, _ = built(QUANTIZED, arch=arch)
+    integer = {kernel.ops: kernel.macs for kernel in artifact.compiled if kernel.integer}
+    assert integer == {
+        ("nn.conv2d", "nn.relu", "quantize"): 2 * 72 * 20 * 27,
+        ("nn.conv2d", "quantize"): 2 * 20 * 20 * 9,
+        ("nn.conv2d", "quantize", "dequantize", "add", "nn.relu", "quantize"): 2 * 20 * 20 * 20,
+        ("mean", "quantize"): 2 * 20 * 20,
+        ("matmul",): 2 * 20 * 6,
+    }
+    others = {kernel.ops or kernel.name for kernel in artifact.compiled if not kernel.integer}
+    assert others == {("quantize",), "transpose", "reshape"}
+    code = kernels_of(artifact.files["ptx"].decode())
+    multiplying = [name for name in code if "conv2d" in name or "matmul" in name]
+    assert sum("dp4a.s32.s32" in code[name] for name in multiplying) == 3  # and the depthwise one, which has no fours
+    assert len(multiplying) == 4
+    assert not any("fma.rn.f32" in code[name] for name in multiplying)
+
+
+def kernels_of(ptx):
+    """Return the assembly of each entry."""
+    return dict(re.match(r"(\w+)_kernel\b(.*)", text, re.S).groups() for text in ptx.split(".entry ")[1:])
+
+
+@pytest.mark.slow
+def test_the_report_says_what_a_kernel_needs(compiler):
+    artifact, _ = built(QUANTIZED, arch="sm_80")
+    needs = {kernel["name"]: kernel["resources"] for kernel in artifact.report()["kernels"]}
+    assert all(0 < one["registers"] <= 255 and one["stack_bytes"] == 0 for one in needs.values())
+    assert needs["nncomp_conv2d_relu_quantize"]["shared_bytes"] > 0
+    assert needs["nncomp_quantize"]["shared_bytes"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_a_quantized_graph_is_within_a_step_of_onnx_runtime_on_a_gpu(compiler, gpu):
+    artifact, _ = built(QUANTIZED)
+    model = graph(QUANTIZED, opset=18)
+    feeds = random_feeds(model, seed=1)
+    assert difference(model, run(model, feeds), artifact.run(feeds)) == ""
 
 
 @pytest.mark.gpu

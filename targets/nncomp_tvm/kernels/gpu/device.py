@@ -1,0 +1,79 @@
+"""A GPU as the device that anchors are matched for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nncomp_tvm.kernels.anchors import Anchor
+from nncomp_tvm.kernels.extents import Extent
+from nncomp_tvm.kernels.gpu.contraction import write_contraction
+from nncomp_tvm.kernels.gpu.elementwise import write_elementwise
+from nncomp_tvm.kernels.gpu.packing import pack, start_values
+from nncomp_tvm.kernels.gpu.tiling import candidates
+from nncomp_tvm.kernels.gpu.window import pack as pack_window
+from nncomp_tvm.kernels.gpu.window import source_of, write_window
+from nncomp_tvm.kernels.graph import shape_of
+from nncomp_tvm.kernels.products import Product
+from nncomp_tvm.kernels.rows import Rows, RowWork
+from nncomp_tvm.kernels.tiling import Contraction
+from nncomp_tvm.kernels.window import Window
+from nncomp_tvm.library import relax
+
+
+class GpuDevice:
+    """An NVIDIA GPU with dot products of bytes (from compute capability 6.1 on)."""
+
+    def contraction(
+        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
+    ) -> Anchor | None:
+        """Return a contraction, of bytes with any number of channels."""
+        source = shape_of(x)
+        if source is None:
+            return None
+        start = [relax.const(start_values(shape, weights))] if shape.integer else []
+        return Anchor(
+            (shape, source, output),
+            "int32" if shape.integer else "float32",
+            output,
+            lambda tile: [x, relax.const(pack(shape, tile, weights)), *start],
+            lambda program, tile: write_contraction(shape, program, tile, input_shape=source, output_shape=output),
+            candidates(shape),
+            integer=shape.integer,
+            macs=shape.macs,
+        )
+
+    def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[Extent, ...]) -> Anchor | None:
+        """Return a window; sums of bytes are int32."""
+        source = shape_of(x)
+        if source is None:
+            return None
+        operands = [x] if weights is None else [x, relax.const(pack_window(work, weights))]
+        return Anchor(
+            (work, source, output),
+            source_of(work),
+            output,
+            lambda tile: operands,
+            lambda program, tile: write_window(work, program, input_shape=source, output_shape=output),
+            integer=work.dtype != "float32",
+            macs=work.shape.macs,
+        )
+
+    def product(self, shape: Product, left: Any, right: Any) -> Anchor | None:
+        """Leave products of activations to TVM."""
+        return None
+
+    def rows(self, shape: Rows, x: Any, tensor: tuple[Extent, ...], output: tuple[Extent, ...]) -> Anchor | None:
+        """Return a kernel of a program alone; leave work along rows to TVM."""
+        if shape.work is not RowWork.MAP:
+            return None
+        return Anchor(
+            (shape, tensor, output),
+            "float32",
+            output,
+            lambda tile: [],
+            lambda program, tile: write_elementwise(
+                program, rows=shape.rows, columns=shape.columns, output_shape=output
+            ),
+        )
