@@ -73,6 +73,7 @@ CODES: Final[dict[str, str]] = {
     "NNC-G005": "what a target built gives other results than the graph",
     "NNC-E001": "the disk refused a write",
     "NNC-E002": "memory ran out",
+    "NNC-E003": "a run of the model took too long",
     "NNC-W000": "a warning of a plugin that has no code",
     "NNC-W030": "a weight holds NaN or infinity",
     "NNC-W031": "folding would overflow float16; the op stays",

@@ -47,10 +47,12 @@ def widened(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.astype(np.float32) if array.dtype in _NARROW else array
 
 
-def run_with_values(ort: Any, session: Any, output_names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+def run_with_values(
+    ort: Any, session: Any, output_names: Sequence[str], feeds: Mapping[str, Any], options: Any
+) -> list[Any]:
     """Run a session whose inputs or outputs are narrow; results are arrays with ONNX's element types (ml_dtypes)."""
     given = {name: _value(ort, array) for name, array in feeds.items()}
-    return [_array(value) for value in session.run_with_ort_values(list(output_names), given)]
+    return [_array(value) for value in session.run_with_ort_values(list(output_names), given, options)]
 
 
 def _value(ort: Any, array: Any) -> Any:

@@ -18,6 +18,7 @@ from nncomp.ir import Graph, Tensor, TensorType
 from nncomp.narrow import NATIVE, is_narrow, run_with_values
 from nncomp.onnx_io import graph_to_proto
 from nncomp.onnx_io.tensors import tensor_to_proto
+from nncomp.timelimit import OverdueError, TimeLimit
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -40,7 +41,7 @@ class RuntimeFailure(NncompError):  # noqa: N818  RuntimeError is Python's
 
 
 class Session:
-    """A graph loaded by ONNX Runtime's CPU provider.
+    """A graph loaded by ONNX Runtime's CPU provider, of which each run ends: see :mod:`nncomp.timelimit`.
 
     Args:
         graph: A model's own graph.
@@ -101,18 +102,19 @@ class Session:
             raise RuntimeFailure(_first_line(error)) from error
         self.input_names = [item.name for item in self._session.get_inputs()]
         self._narrow = _has_narrow(self._session)
+        self._limit = TimeLimit()
 
     def run(self, feeds: Feeds) -> dict[str, Any]:
         """Run once; return outputs by name. Narrow types (bfloat16, float8, int4) are arrays of ml_dtypes.
 
         Raises:
             RuntimeFailure: a kernel failed.
+            OverdueError: it took longer than it may (NNC-E003).
         """
         try:
-            if self._narrow:
-                results = run_with_values(import_onnxruntime(), self._session, self.output_names, feeds)
-            else:
-                results = self._session.run(self.output_names, dict(feeds))
+            results = _limited(self._limit, self._session, self.output_names, feeds, narrow=self._narrow)
+        except OverdueError:
+            raise
         except Exception as error:  # as above
             raise RuntimeFailure(_first_line(error), hint=_misfits(self._session, feeds)) from error
         return dict(zip(self.output_names, results, strict=True))
@@ -123,6 +125,7 @@ def run(graph: Graph, feeds: Feeds, *, optimize: bool = False) -> dict[str, Any]
 
     Raises:
         RuntimeFailure: ONNX Runtime refuses the model or the inputs.
+        OverdueError: it took longer than it may (NNC-E003).
     """
     return Session(graph, optimize=optimize).run(feeds)
 
@@ -134,19 +137,31 @@ def run_bytes(model: bytes, samples: Sequence[Mapping[str, Any]], *, optimize: b
 
     Raises:
         RuntimeFailure: ONNX Runtime refuses the model or the inputs.
+        OverdueError: a run took longer than it may (NNC-E003).
     """
     ort = import_onnxruntime()
     try:
         session = ort.InferenceSession(model, session_options(optimize=optimize), providers=["CPUExecutionProvider"])
         names = [item.name for item in session.get_outputs()]
-        narrow = _has_narrow(session)
+        narrow, limit = _has_narrow(session), TimeLimit()
         results = []
         for sample in samples:
-            outputs = run_with_values(ort, session, names, sample) if narrow else session.run(names, dict(sample))
+            outputs = _limited(limit, session, names, sample, narrow=narrow)
             results.append(dict(zip(names, outputs, strict=True)))
+    except OverdueError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise RuntimeFailure(_first_line(error)) from error
     return results
+
+
+def _limited(
+    limit: TimeLimit, session: Any, names: Sequence[str], feeds: Mapping[str, Any], *, narrow: bool
+) -> Sequence[Any]:
+    ort = import_onnxruntime()
+    if narrow:
+        return limit.run(ort.RunOptions(), lambda options: run_with_values(ort, session, names, feeds, options))
+    return limit.run(ort.RunOptions(), lambda options: session.run(names, dict(feeds), options))
 
 
 _NUMPY_NAMES: Final = {"float": "float32", "double": "float64"}

@@ -61,6 +61,13 @@ KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Roll back a pass 
 Isolate = Annotated[bool, typer.Option("--isolate", help="Run each pass in a process of its own, which may crash.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a result that comes with warnings (exit 3).")]
 NoGate = Annotated[bool, typer.Option("--no-gate", help="Do not check each pass against the graph before it.")]
+RunSeconds = Annotated[
+    float,
+    typer.Option(
+        "--run-seconds", metavar="S", min=0.001, show_default=False,
+        help="Wall time that one run of a model may take (default: 600).",
+    ),
+]  # fmt: skip
 NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Do not measure latency.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run of the same was stopped.")]
 Freeze = Annotated[
@@ -97,6 +104,7 @@ def compile_(
     isolate: Isolate = False,
     strict: Strict = False,
     no_gate: NoGate = False,
+    run_seconds: RunSeconds = 600.0,
     no_measure: NoMeasure = False,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
@@ -141,6 +149,7 @@ def compile_(
         seed=seed,
         threads=threads,
         gate=not no_gate,
+        run_seconds=run_seconds,
         measure=not no_measure,
         freeze=freeze,
         force=force,

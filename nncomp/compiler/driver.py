@@ -31,6 +31,7 @@ from nncomp.errors import ModelError, NncompWarning, ResourceError
 from nncomp.plugins import Registry
 from nncomp.report import Resources, Warned
 from nncomp.report.page import report_page
+from nncomp.timelimit import runs_limited
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def compile_model(request: CompileRequest, registry: Registry | None = None) -> 
     """
     started = time.process_time()
     registry = registry if registry is not None else Registry.discover()
-    with _recorded() as caught:
+    with _recorded() as caught, runs_limited(request.run_seconds):
         prepared = prepare(request, registry)
         log.info("loaded %s: %s", prepared.name, prepared.digest)
         plan = prepared.plan(check=request.dry_run)

@@ -14,6 +14,7 @@ from nncomp.recipe import Recipe
 from nncomp.report import Report, Warned
 from nncomp.runtime import Array
 from nncomp.targets import Artifact, Finding
+from nncomp.timelimit import RUN_SECONDS
 
 if TYPE_CHECKING:
     from nncomp.data import DataSource
@@ -44,6 +45,7 @@ class CompileRequest:
         threads: Of the passes, of evaluation and of the measurement.
         gate: Check each pass against the graph before it; False is the caller's own risk, and the report says so.
         gate_samples: Inputs to check on.
+        run_seconds: Wall time that one run of a model may take.
         measure: Measure latency.
         measure_seconds: Wall time for that.
         freeze: Turn inputs with defaults into constants; this changes the interface.
@@ -75,6 +77,7 @@ class CompileRequest:
     threads: int = 1
     gate: bool = True
     gate_samples: int | None = None
+    run_seconds: float = RUN_SECONDS
     measure: bool = True
     measure_seconds: float = 2.0
     freeze: bool = False

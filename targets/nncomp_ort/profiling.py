@@ -26,6 +26,7 @@ from nncomp.ir import Graph
 from nncomp.onnx_io import fits_one_message, save, to_bytes
 from nncomp.runtime import Feeds, RuntimeFailure, import_onnxruntime, session_options
 from nncomp.targets import Kernel
+from nncomp.timelimit import OverdueError, TimeLimit
 from nncomp_ort.executed import FLOAT_COMPUTE, INTEGER_COMPUTE, values_that_are_not_float
 
 _MOST_BYTES: Final = 1 << 30
@@ -171,14 +172,16 @@ def _profile(
     try:
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         given = {item.name: feeds[item.name] for item in session.get_inputs() if item.name in feeds}
-        started, runs = time.monotonic(), 1
-        session.run(None, given)
+        limit, started, runs = TimeLimit(), time.monotonic(), 1
+        limit.run(ort.RunOptions(), lambda options: session.run(None, given, options))
         model = onnx.load(str(folder / "executed.onnx"), load_external_data=False)
         most = max(min(_MOST_EVENTS // max(len(model.graph.node), 1), _RUNS[1]), _RUNS[0])
         while seconds and (runs <= _RUNS[0] or (runs <= most and time.monotonic() - started < seconds)):
-            session.run(None, given)
+            limit.run(ort.RunOptions(), lambda options: session.run(None, given, options))
             runs += 1
         found = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    except OverdueError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise RuntimeFailure(str(error).strip().partition("\n")[0] or type(error).__name__) from error
     return _after_first_run([event for event in found if event.get("ph") == "X"]), model

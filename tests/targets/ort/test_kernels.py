@@ -6,6 +6,7 @@ import pytest
 from nncomp.passes import Context
 from nncomp.runtime import RuntimeFailure
 from nncomp.testing import graph
+from nncomp.timelimit import OverdueError, runs_limited
 from nncomp_ort.profiling import profiled
 from nncomp_ort.target import OrtTarget
 
@@ -97,3 +98,17 @@ def test_what_reads_an_integer_product_that_gives_floats_is_float():
     found = {kernel.kind: kernel for kernel in profiled(net, {"x": np.ones((1, 8), np.float32)}, seconds=0)}
     assert (found["QGemm"].integer, found["Softmax"].integer) == (True, False)
     assert OrtTarget().build(net, Context()).report()["other_float_kernels"] == {"Softmax": 1}
+
+
+def test_a_profiled_run_that_takes_too_long_is_stopped() -> None:
+    net = graph(
+        """
+        g (float[2] x) => (float[2] y) <int64 n = {4611686018427387904}, bool go = {1}> {
+           y = Loop (n, go, x) <
+              body = b (int64 i, bool c, float[2] s) => (bool d, float[2] t) { d = Identity (c)  t = Abs (s) }
+           >
+        }
+        """
+    )
+    with runs_limited(0.2), pytest.raises(OverdueError, match=r"one run took more than 0\.2 s and was stopped"):
+        profiled(net, {"x": np.zeros(2, np.float32)}, seconds=0)
