@@ -68,6 +68,7 @@ def inferred_types(
         _forget_declared(model.graph, outermost=True)
     _move_weights_to_inputs(model, {name for name, _ in weights})
     _forget_defaults(model.graph)
+    _say_defaults(model.graph)
     for item in model.graph.input:
         if input_shapes and item.name in input_shapes:
             del item.type.tensor_type.shape.dim[:]
@@ -145,6 +146,16 @@ def _forget_defaults(proto: onnx.GraphProto) -> None:
     if len(kept) < len(proto.initializer):
         del proto.initializer[:]
         proto.initializer.extend(kept)
+
+
+def _say_defaults(proto: onnx.GraphProto) -> None:
+    """Write down that a spectrum is one-sided unless it says otherwise: onnx's rule for STFT takes it for whole."""
+    for node in proto.node:
+        if node.op_type == "STFT" and not node.domain and all(attr.name != "onesided" for attr in node.attribute):
+            node.attribute.append(onnx.helper.make_attribute("onesided", 1))
+        for attr in node.attribute:
+            for body in (attr.g, *attr.graphs) if attr.type in (5, 10) else ():
+                _say_defaults(body)
 
 
 def _collect(graph: Graph, proto: onnx.GraphProto, result: dict[Value, Type]) -> None:

@@ -172,3 +172,16 @@ def test_of_two_types_the_more_exact_one_holds_and_the_known_one_wins(
     known: Type | None, found: Type, expected: Type
 ) -> None:
     assert merged_type(known, found) == expected
+
+
+def test_a_spectrum_is_one_sided_unless_it_says_otherwise():
+    given = graph(
+        """
+        g (float[2,30,1] x) => (float[] y, float[] z) <int64 step = {4}, float[8] window = {1, 2, 3, 4, 4, 3, 2, 1}>
+        { a = STFT (x, step, window) y = Identity (a) b = STFT <onesided = 0> (x, step, window) z = Identity (b) }
+        """,
+        opset=17,
+    )
+    infer_types(given)
+    assert given.find("a").shape == (2, 6, 5, 2)
+    assert given.find("b").shape == (2, 6, 8, 2)

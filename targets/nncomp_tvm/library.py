@@ -21,12 +21,16 @@ from tvm import relax, s_tir, te, tirx, topi
 from tvm.ir import GenericConst as Constant
 from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.s_tir import dlight
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T  # noqa: N812  as all of TVM calls it
 from tvm.support import nvcc
 
 __all__ = [
     "VERSION",
     "Constant",
     "Expr",
+    "IRBuilder",
+    "T",
     "constant",
     "dlight",
     "is_cpu",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.extents import Extent, extent_of, known
-from nncomp_tvm.library import Constant, relax, tvm
+from nncomp_tvm.library import Constant, constant, relax, tvm
 
 Rewrite = Callable[["Walk", Any], Any]
 """Given the walk and a call with its new arguments, return the expression to bind instead."""
@@ -69,7 +69,7 @@ class Walk:
             return expression
         expression = self.builder.normalize(expression)
         folded = _fold(expression)
-        return self.builder.emit(expression) if folded is None else relax.const(folded)
+        return self.builder.emit(expression) if folded is None else constant(folded)
 
     def argument(self, expression: Any) -> Any:
         """Return what an old expression has become."""

@@ -15,16 +15,37 @@ from nncomp.onnx_io import graph_from_proto
 from nncomp.onnx_io.types import type_to_proto
 from nncomp.onnx_io.writer import attribute_to_proto
 from nncomp_tvm.lowering.control_flow import unroll_loop, unroll_scan, without_branches
+from nncomp_tvm.lowering.definitions import (
+    without_batch_statistics,
+    without_cache_writes,
+    without_integer_convolution,
+    without_known_absence,
+    without_lp_normalization,
+    without_random_choice,
+    without_reversal,
+    without_unpooling,
+)
 from nncomp_tvm.lowering.quantized import without_quantized_kernels
 from nncomp_tvm.lowering.recurrent import without_recurrence
+from nncomp_tvm.lowering.spectral import without_frames, without_transform
 
 Expansion = Callable[[Graph, Op], "tuple[Value, ...] | None"]
 """Adds what computes the outputs of an op, and returns those; None where it cannot."""
 
 _OWN: Final[Mapping[str, Expansion]] = MappingProxyType(
     {
+        "BatchNormalization": without_batch_statistics,
+        "ConvInteger": without_integer_convolution,
+        "DFT": without_transform,
+        "Dropout": without_random_choice,
         "If": without_branches,
         "Loop": unroll_loop,
+        "LpNormalization": without_lp_normalization,
+        "MaxUnpool": without_unpooling,
+        "OptionalHasElement": without_known_absence,
+        "ReverseSequence": without_reversal,
+        "STFT": without_frames,
+        "TensorScatter": without_cache_writes,
         "Scan": unroll_scan,
         "LSTM": without_recurrence,
         "GRU": without_recurrence,

@@ -136,6 +136,9 @@ class Walk:
         )
         if (op.is_a("Cast") or op.is_a("CastLike")) and any(_is_float8(value) for value in (op.inputs[0], op.output)):
             raise NotLoweredError("TVM rounds otherwise than ONNX where it converts 8-bit floats")
+        row = self.ops.row(op, self.graph.opsets)
+        if row is not None and not row.deterministic and not op.is_a("Dropout") and not op.bodies:
+            raise NotLoweredError("it draws at random")
         for value in op.outputs:
             if value.tensor_type is not None and not _is_whole_bytes(value.tensor_type.dtype):
                 raise NotLoweredError(f"its output {value.name!r} is {value.tensor_type.dtype.name}")

@@ -20,6 +20,7 @@ from nncomp.infer import infer_types
 from nncomp.ir import Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.opset import convert_opset
+from nncomp_tvm.lowering.calls import NotLoweredError
 from nncomp_tvm.lowering.expansion import expand
 from nncomp_tvm.lowering.importer import Walk
 from nncomp_tvm.manifest import Port
@@ -36,11 +37,12 @@ _SIZE_SLOTS: Final = frozenset(
         "axes", "axis", "shape", "starts", "ends", "steps", "pads", "repeats", "scales", "sizes", "roi", "k", "K",
         "depth", "split", "output_shape", "image_shape", "block_shape", "size", "start", "limit", "delta", "dft_length",
         "frame_step", "frame_length", "M", "cond", "constant_value", "num_mel_bins", "sample_rate",
+        "lower_edge_hertz", "upper_edge_hertz", "ratio", "training_mode", "max_output_boxes_per_class",
     }
 )  # fmt: skip
 """What ONNX calls inputs that decide on sizes or on the course of the computation."""
 
-_COURSE_SLOTS: Final = frozenset({"M", "cond", "constant_value", "roi"})
+_COURSE_SLOTS: Final = frozenset({"M", "cond", "constant_value", "roi", "ratio", "training_mode"})
 """Those that are taken from the data only where the op does not lower otherwise."""
 
 
@@ -177,7 +179,7 @@ class _Mending:
             before = set(self.graph.ops())
             if self._pin(op):
                 done = True
-            elif expand(self.graph, op):
+            elif self._expanded(op):
                 done = True
                 for new in self.graph.ops():
                     if new not in before:
@@ -186,6 +188,13 @@ class _Mending:
         if done:
             infer_types(self.graph)
         return done
+
+    def _expanded(self, op: Op) -> bool:
+        try:
+            return expand(self.graph, op)
+        except NotLoweredError as error:
+            self._refused[op] = str(error)
+            return False
 
     def _pin(self, op: Op, slots: frozenset[str] = _SIZE_SLOTS) -> bool:
         """Take inputs that only say sizes to ``op`` as they are in the calibration data."""

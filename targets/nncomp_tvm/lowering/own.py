@@ -14,7 +14,9 @@ import numpy as np
 from nncomp.ir import DataType
 from nncomp_tvm.library import Expr, constant, relax, te, tirx
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
+from nncomp_tvm.lowering.detection import non_max_suppression
 from nncomp_tvm.lowering.resampling import resize
+from nncomp_tvm.lowering.windows import column_to_image, deformable_convolution, max_pool
 
 Emission: TypeAlias = Callable[[Call], "Sequence[Expr] | None"]
 
@@ -301,8 +303,10 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "BatchNormalization": batch_normalization,
         "BitCast": bit_cast,
         "Clip": clip,
+        "Col2Im": column_to_image,
         "CumProd": cumulative,
         "CumSum": cumulative,
+        "DeformConv": deformable_convolution,
         "Dropout": dropout,
         "DynamicQuantizeLinear": dynamic_quantize,
         "EyeLike": eye_like,
@@ -310,8 +314,10 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "IsInf": is_inf,
         "MatMulInteger": matmul_integer,
         "Max": chain,
+        "MaxPool": max_pool,
         "Mean": chain,
         "Min": chain,
+        "NonMaxSuppression": non_max_suppression,
         "OneHot": one_hot,
         "Pow": power,
         "ReduceLogSumExp": log_sum_exp,
