@@ -169,10 +169,11 @@ def test_a_sequence_of_one_tensor_stays_a_sequence():
     np.testing.assert_array_equal(found, [feeds["x"]])
 
 
-def test_normalisation_that_is_trained_is_refused():
+def test_what_drops_at_random_is_refused_and_what_drops_nothing_is_not():
+    text = """
+    g (float[4] x) => (float[4] y) <float ratio = {RATIO}, bool train = {1}> { y = Dropout (x, ratio, train) }
+    """
+    assert_agrees(text.replace("RATIO", "0"))
     with pytest.raises(UnsupportedError) as refusal:
-        built("""
-        g (float[1,2,3] x) => (float[] y, float[] mean, float[] var) <float[2] a = {1, 2}>
-        { y, mean, var = BatchNormalization <training_mode = 1> (x, a, a, a, a) }
-        """)
-    assert refusal.value.message == "TVM cannot take 'BatchNormalization(y)' (BatchNormalization): it is being trained"
+        built(text.replace("RATIO", "0.5"))
+    assert refusal.value.message == "TVM cannot take 'Dropout(y)' (Dropout): it drops at random"
