@@ -12,7 +12,7 @@ from nncomp_tvm.kernels.contraction import write_contraction
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.extents import Extent, product
 from nncomp_tvm.kernels.graph import shape_of
-from nncomp_tvm.kernels.packing import pack, pack_window, start_values
+from nncomp_tvm.kernels.packing import in_fours, pack, pack_window, start_values
 from nncomp_tvm.kernels.products import Product, write_product
 from nncomp_tvm.kernels.program import Program
 from nncomp_tvm.kernels.rows import Rows, write_rows
@@ -33,7 +33,7 @@ class CpuDevice:
     ) -> Anchor | None:
         """Return a contraction, of bytes where channels come in fours."""
         source = shape_of(x)
-        if source is None or (shape.integer and shape.channels % 4):
+        if source is None or (shape.integer and not in_fours(shape.channels)):
             return None
 
         def arguments(tile: Tile) -> list[Any]:

@@ -42,6 +42,17 @@ def reduction_step(shape: Contraction, cpu: CpuTarget) -> int:
     return {ByteDot.VNNI: 4, ByteDot.WIDENED: 2, ByteDot.PLAIN: 1}[cpu.dot]
 
 
+def in_fours(channels: int) -> bool:
+    """Whether products of bytes can be summed four by four."""
+    return channels % 4 == 0
+
+
+def signed_bytes(weights: NDArray[Any], zero_point: int) -> NDArray[np.int8] | None:
+    """Return quantized weights without their zero point, or None where a byte cannot hold them."""
+    shifted = weights.astype(np.int16) - zero_point
+    return shifted.astype(np.int8) if shifted.min() >= -128 and shifted.max() <= 127 else None
+
+
 def start_values(shape: Contraction, weights: NDArray[np.int8]) -> NDArray[np.int32]:
     """Return what int8 sums start from: -zero_point x (sum of the weights that see no padding above or below).
 

@@ -140,12 +140,18 @@ def _clip(math: VectorMath, x: Expr, low: float, high: float) -> Expr:
     return tirx.min(math.number(high), tirx.max(math.number(low), x))
 
 
-def _quantize(math: VectorMath, args: Sequence[Expr], attrs: Sequence[float]) -> Expr:
-    """saturate(round_half_even(x / scale) + zero_point); args: x, 1 / scale; attrs: zero point, low, high."""
-    x, inverse = args
-    zero, low, high = attrs
-    codes = _rounded(math, _clip(math, x * inverse, low - zero, high - zero))
-    return _cast(math, codes + constant(int(zero), "int32", math.lanes), "uint8" if low == 0 else "int8")
+def _code(math: VectorMath, x: Expr, attrs: Sequence[float]) -> Expr:
+    """saturate(round_half_even(x) + zero point); attrs: zero point, lowest, highest code, whether they are unsigned."""
+    zero, low, high, unsigned = attrs
+    codes = _rounded(math, _clip(math, x, low - zero, high - zero))
+    return _cast(math, codes + constant(int(zero), "int32", math.lanes), "uint8" if unsigned else "int8")
+
+
+def _code_of_shifted(math: VectorMath, x: Expr, attrs: Sequence[float]) -> Expr:
+    """saturate(round_half_even(x + zero point)); attrs as those of ``code``. Bounds also keep x + zero one rounding."""
+    zero, low, high, unsigned = attrs
+    codes = _rounded(math, _clip(math, x, low - zero, high - zero) + math.number(zero))
+    return _cast(math, codes, "uint8" if unsigned else "int8")
 
 
 def _rounded(math: VectorMath, x: Expr) -> Expr:
@@ -187,7 +193,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "nn.leakyrelu": lambda m, v, a: tirx.max(m.number(0.0), v[0]) + m.number(a[0]) * tirx.min(m.number(0.0), v[0]),
         "clip": lambda m, v, a: _clip(m, v[0], a[0], a[1]),
         "cast": lambda m, v, a: _cast(m, v[0], "float32"),
-        "quantize": _quantize,
+        "quantize": lambda m, v, a: _code(m, v[0] / v[1], a),
+        "code": lambda m, v, a: _code(m, v[0], a),
+        "code_of_shifted": lambda m, v, a: _code_of_shifted(m, v[0], a),
+        "whole": lambda m, v, a: _cast(m, v[0], "int32"),
+        "add_rounded": lambda m, v, a: m.rounded(v[0]) + v[1],
+        "sum_of_products": lambda m, v, a: v[0] * v[1] + (v[2] * v[3] + v[4]),
         "quantize_by": lambda m, v, a: _quantize_by(m, v[0], v[1], v[2], a),
         "shift": lambda m, v, a: v[0] - _cast(m, v[1], "int32") * v[2],
         "dequantize": lambda m, v, a: (_cast(m, v[0], "float32") - m.number(a[0])) * v[1],
@@ -195,5 +206,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
 )
 """What can be fused: operations on vectors, by name of the Relax operator, and those of OWN."""
 
-OWN: Final = frozenset({"cast", "square", "shift", "quantize_by"})
+OWN: Final = frozenset(
+    {"add_rounded", "cast", "code", "code_of_shifted", "quantize_by", "shift", "square", "sum_of_products", "whole"}
+)
 """Operations that no Relax operator is named by; ``shift`` is sum - zero point x (sum of the weights)."""

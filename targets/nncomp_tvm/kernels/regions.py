@@ -19,6 +19,7 @@ from nncomp_tvm.kernels.anchors import Anchor, Device, Matcher, elementwise, mat
 from nncomp_tvm.kernels.extents import Extent, Symbol, product, symbols_of
 from nncomp_tvm.kernels.graph import array_of, bindings, dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.program import OPERATIONS, OWN, Leaf, Program, Step, broadcasts
+from nncomp_tvm.kernels.requantize import finished
 from nncomp_tvm.library import relax, tvm
 
 _LONGEST: Final = 32  # operators in a region
@@ -32,23 +33,16 @@ class _Declined(Exception):  # noqa: N818 - a decision, not an error
 
 @dataclass
 class Region:
-    """A kernel under construction: an anchor, and the program behind it."""
+    """A kernel under construction: an anchor, and the program behind it.
+
+    Values are numbered: the anchor is 0, leaves count from 1 up, steps from -1 down.
+    """
 
     anchor: Anchor
     leaves: list[Leaf] = field(default_factory=list)
     operands: list[Any] = field(default_factory=list)  # of leaves without a literal
     steps: list[Step] = field(default_factory=list)
-    values: dict[Any, int] = field(
-        default_factory=dict
-    )  # variable -> value of the program; leaves first are renumbered
-
-    def program(self) -> Program:
-        """Return the program; steps were numbered from -1 down, leaves from 1 up, the anchor is 0."""
-        first = 1 + len(self.leaves)
-        steps = [
-            Step(s.op, tuple(i if i >= 0 else first - 1 - i for i in s.inputs), s.dtype, s.attrs) for s in self.steps
-        ]
-        return Program(self.anchor.source, tuple(self.leaves), tuple(steps))
+    values: dict[Any, int] = field(default_factory=dict)  # variable -> value of the program
 
     def step(self, op: str, inputs: tuple[int, ...], dtype: str = "float32", attrs: tuple[float, ...] = ()) -> int:
         """Append a step and return its number."""
@@ -133,7 +127,7 @@ class _Cutter:
         if anchor.source != "float32" and anchor.scale is not None:
             value = region.step("cast", (0,))
         if anchor.scale is not None:
-            value = region.column_factor(anchor.scale, "multiply", value)
+            value = region.column_factor(anchor.scale * np.float32(1.0 / anchor.divisor), "multiply", value)
         if anchor.offset is not None:
             value = region.column_factor(anchor.offset, "add", value)
         region.values[binding.var] = value
@@ -189,7 +183,8 @@ class _Cutter:
         names = (name_of(binding.value) for binding in chosen)
         inner = frozenset(binding.var for binding in chosen[:-1])
         ops = tuple(name for name in names if name != "reshape")
-        return Cut(chosen[-1].var, region.anchor, region.program(), tuple(region.operands), inner, ops)
+        program, operands = finished(region.anchor, region.leaves, region.operands, region.steps)
+        return Cut(chosen[-1].var, region.anchor, program, operands, inner, ops)
 
     def _append(self, region: Region, binding: Any) -> None:
         """Translate one binding.
@@ -283,9 +278,9 @@ class _Cutter:
                 for operand in call.args[1:]
             ]
             return region.step("quantize_by", (value, *read), kind, (low, high))
-        inverse = (np.float32(1.0) / scale.astype(np.float32)).reshape(1)
-        factor = region.leaf(Leaf.of((1,), "float32", shape), relax.const(inverse))
-        return region.step("quantize", (value, factor), kind, (float(zero.reshape(-1)[0]), low, high))
+        divisor = region.leaf(Leaf.of((1,), "float32", shape), relax.const(scale.astype(np.float32).reshape(1)))
+        attrs = (float(zero.reshape(-1)[0]), low, high, float(kind == "uint8"))
+        return region.step("quantize", (value, divisor), kind, attrs)
 
 
 _ATTRIBUTES: Final[Mapping[str, tuple[str | int, ...]]] = {"clip": (1, 2), "nn.leakyrelu": ("alpha",)}

@@ -55,6 +55,10 @@ class VectorMath:
         """Return a constant in every lane."""
         return constant(value, "float32", self.lanes)
 
+    def rounded(self, value: Expr) -> Expr:
+        """Return a value that is rounded to float32 before it is used: a product stays out of a fused multiply-add."""
+        return tirx.call_llvm_pure_intrin(vector_type("float32", self.lanes), "llvm.arithmetic.fence", value)
+
     def keep(self, value: Expr) -> Expr:
         """Name a value that is used again."""
         return self._code.let(value, "float32", self.lanes)

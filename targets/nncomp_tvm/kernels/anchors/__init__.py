@@ -7,8 +7,8 @@ code is used.
 
 from __future__ import annotations
 
-from nncomp_tvm.kernels.anchors.anchor import Anchor, Device, Matcher, Quantized
+from nncomp_tvm.kernels.anchors.anchor import Anchor, Device, Matcher, Quantized, exact
 from nncomp_tvm.kernels.anchors.matching import match
 from nncomp_tvm.kernels.anchors.rows import elementwise
 
-__all__ = ["Anchor", "Device", "Matcher", "Quantized", "elementwise", "match"]
+__all__ = ["Anchor", "Device", "Matcher", "Quantized", "elementwise", "exact", "match"]

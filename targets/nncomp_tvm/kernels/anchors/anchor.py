@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.extents import Extent
 from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
+from nncomp_tvm.kernels.packing import signed_bytes
 from nncomp_tvm.kernels.products import Product
 from nncomp_tvm.kernels.program import Program
 from nncomp_tvm.kernels.rows import Rows
@@ -30,6 +31,9 @@ class Anchor:
         write: Program and tile -> PrimFunc.
         tiles: The tiles to choose from, as the device cuts, the default first; one for kernels without a choice.
         scale: One factor a column, or one for all, applied first; turns integers into real numbers.
+        divisor: Divides ``scale``: how many numbers an average is of.
+        bound: What no sum exceeds where a float32 source is whole numbers, exactly; 0 where it may not be.
+        shifts: Whether the zero point of the result is added before rounding: AveragePool of ONNX Runtime does so.
         offset: Added after ``scale``, likewise.
         shift: A zero point that is computed, and the sums of weights that are subtracted so often before all else.
         integer: Whether it multiplies bytes.
@@ -43,6 +47,9 @@ class Anchor:
     write: Callable[[Program, Any], Any]
     tiles: Sequence[Any] = field(default_factory=lambda: [Tile(1, 1)])
     scale: NDArray[np.float32] | None = None
+    divisor: int = 1
+    bound: int = 0
+    shifts: bool = False
     offset: NDArray[np.float32] | None = None
     shift: tuple[Any, NDArray[np.int32]] | None = None
     integer: bool = False
@@ -75,6 +82,12 @@ class Quantized:
     scale: NDArray[np.float32]
     zero_point: int
     axis: int
+
+    @property
+    def largest(self) -> int:
+        """The largest absolute value of an integer without its zero point."""
+        limits = np.iinfo(dtype_of(self.value))
+        return int(max(self.zero_point - limits.min, limits.max - self.zero_point))
 
 
 class Matcher:
@@ -121,7 +134,35 @@ class Matcher:
         if left is None or right is None or stored is None:
             return None
         fits = left.scale.size == 1 and (right.scale.size == 1 or right.axis % stored.ndim == axis)
-        shifted = stored.astype(np.int16) - right.zero_point
-        if not fits or dtype_of(left.value) != "uint8" or shifted.min() < -128 or shifted.max() > 127:
+        shifted = signed_bytes(stored, right.zero_point)
+        if not fits or dtype_of(left.value) != "uint8" or shifted is None:
             return None
-        return left, shifted.astype(np.int8), left.scale * right.scale
+        return left, shifted, left.scale * right.scale
+
+    def whole(self, value: Any) -> int:
+        """Return what whole numbers in float32 do not exceed, 0 where they may not be whole."""
+        array, stored = array_of(value), self.quantized(value)
+        if array is not None:
+            return int(np.abs(array).max(initial=0)) if _is_whole(array) else 0
+        return stored.largest if stored is not None and (stored.scale == 1.0).all() else 0
+
+    def whole_products(self, x: Any, weights: NDArray[np.float32]) -> int:
+        """Return what sums of products do not exceed, 0 where float32 may not hold them exactly.
+
+        Args:
+            x: Activations.
+            weights: (groups, kernel rows, kernel columns, channels, columns).
+        """
+        largest = self.whole(x)
+        if not largest or not _is_whole(weights):
+            return 0
+        return exact(largest * int(np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3)).max(initial=0)))
+
+
+def exact(bound: int) -> int:
+    """Return a bound of whole numbers where float32 holds all of them, else 0."""
+    return bound if bound < 1 << 24 else 0
+
+
+def _is_whole(array: NDArray[Any]) -> bool:
+    return array.dtype == np.float32 and bool((np.rint(array) == array).all())

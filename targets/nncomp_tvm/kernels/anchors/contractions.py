@@ -37,4 +37,8 @@ def contraction(
         if anchor is not None:
             return replace(anchor, scale=scale)
     constant = matcher.constant(weight)
-    return None if constant is None else matcher.device.contraction(x, arrange(constant), shape.flattened(), output)
+    if constant is None:
+        return None
+    weights = arrange(constant)
+    anchor = matcher.device.contraction(x, weights, shape.flattened(), output)
+    return anchor and replace(anchor, bound=matcher.whole_products(x, weights))

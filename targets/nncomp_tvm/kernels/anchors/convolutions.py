@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher, exact
 from nncomp_tvm.kernels.anchors.contractions import contraction
 from nncomp_tvm.kernels.anchors.windows import sliding
 from nncomp_tvm.kernels.extents import Extent, known
@@ -46,13 +47,15 @@ def _grouped(weights: NDArray[Any], groups: int) -> NDArray[Any]:
 def _depthwise(matcher: Matcher, call: Any, shape: Contraction, output: tuple[Extent, ...]) -> Anchor | None:
     x, weight = call.args
     found = matcher.integers(x, weight, 0)
-    if found is not None:
+    bound = 0 if found is None else exact(found[0].largest * int(np.abs(found[1].astype(int)).sum((1, 2, 3)).max()))
+    if found is not None and bound:
         quantized, stored, scale = found
         work = Window(replace(shape, zero_point=quantized.zero_point), Fold.WEIGHTED, dtype_of(quantized.value))
         anchor = matcher.device.window(work, quantized.value, stored[..., 0], output)
         if anchor is not None:
-            return replace(anchor, scale=scale)
+            return replace(anchor, scale=scale, bound=bound)
     constant = matcher.constant(weight)
     if constant is None:
         return None
-    return matcher.device.window(Window(shape, Fold.WEIGHTED), x, constant[..., 0], output)
+    anchor = matcher.device.window(Window(shape, Fold.WEIGHTED), x, constant[..., 0], output)
+    return anchor and replace(anchor, bound=matcher.whole_products(x, constant[None].transpose(0, 2, 3, 4, 1)))

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher, exact
 from nncomp_tvm.kernels.anchors.contractions import contraction
 from nncomp_tvm.kernels.extents import Extent, Open, known, product
 from nncomp_tvm.kernels.graph import array_of, dtype_of, name_of, shape_of
+from nncomp_tvm.kernels.packing import signed_bytes
 from nncomp_tvm.kernels.products import Product
 from nncomp_tvm.kernels.program import broadcasts
 from nncomp_tvm.kernels.tiling import Contraction
@@ -35,7 +36,10 @@ def matmul(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
             return found
     if source[-1] != other[-2] or not all(broadcasts(shape[:-2], output[:-2]) for shape in (source, other)):
         return None
-    return matcher.device.product(Product(source, other, output[:-2]), left, right)
+    found = matcher.device.product(Product(source, other, output[:-2]), left, right)
+    depth = source[-1]
+    bound = exact(matcher.whole(left) * matcher.whole(right) * depth) if isinstance(depth, int) else 0
+    return found and replace(found, bound=bound)
 
 
 def _lines(rows: tuple[Extent, ...], channels: int, columns: int) -> Contraction:
@@ -60,11 +64,11 @@ def _integer_matmul(matcher: Matcher, left: Any, right: Any, output: tuple[Exten
     x = call.args[0] if name_of(call) == "astype" else None
     if x is None or dtype_of(x) != "uint8" or stored is None or stored.ndim != 2:
         return None
-    if stored.min() < -128 or stored.max() > 127:
+    weights = signed_bytes(stored, 0)
+    if weights is None:
         return None
     source = shape_of(x)
     assert source is not None
     shape = replace(_lines(source[:-1], stored.shape[0], stored.shape[1]), integer=True)
-    weights = stored.astype(np.int8)[None, None, None]
-    found = matcher.device.contraction(x, weights, shape, output)
+    found = matcher.device.contraction(x, weights[None, None, None], shape, output)
     return found if zero is None or found is None else replace(found, shift=(zero, stored.sum(axis=0, dtype=np.int32)))

@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
+from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher, exact
 from nncomp_tvm.kernels.extents import Extent, known
 from nncomp_tvm.kernels.graph import dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.tiling import Contraction
@@ -28,7 +27,8 @@ def pool(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
         return _reduction(matcher, x, shape, Fold.MAX, output)
     if any(shape.pads) and not attrs.count_include_pad:
         return None
-    return _reduction(matcher, x, shape, Fold.SUM, output)
+    found = _reduction(matcher, x, shape, Fold.SUM, output)
+    return found and replace(found, shifts=True)
 
 
 def mean(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
@@ -54,22 +54,18 @@ def _reduction(matcher: Matcher, x: Any, shape: Contraction, fold: Fold, output:
     source = shape_of(x)
     if source is None or dtype_of(x) != "float32":
         return None
-    size = np.float32(1.0 / (shape.kernel[0] * shape.kernel[1])) if fold is Fold.SUM else np.float32(1.0)
+    count = shape.kernel[0] * shape.kernel[1] if fold is Fold.SUM else 1
     quantized = matcher.quantized(x)
     if quantized is None or quantized.scale.size != 1:
-        scale = np.array([size], np.float32) if fold is Fold.SUM else None
-        return _scaled(matcher.device.window(Window(shape, fold), x, None, output), scale)
-    scale = quantized.scale * size
+        scale = np.ones(1, np.float32) if fold is Fold.SUM else None
+        anchor = matcher.device.window(Window(shape, fold), x, None, output)
+        return anchor and replace(anchor, scale=scale, divisor=count)
+    scale = quantized.scale
     offset = -scale * np.float32(quantized.zero_point) if fold is Fold.MAX else None
-    shape = replace(shape, zero_point=quantized.zero_point)
-    folded = Window(shape, fold, dtype_of(quantized.value))
-    return _scaled(matcher.device.window(folded, quantized.value, None, output), scale, offset)
-
-
-def _scaled(
-    anchor: Anchor | None, scale: NDArray[np.float32] | None, offset: NDArray[np.float32] | None = None
-) -> Anchor | None:
-    return None if anchor is None else replace(anchor, scale=scale, offset=offset)
+    work = Window(replace(shape, zero_point=quantized.zero_point), fold, dtype_of(quantized.value))
+    anchor = matcher.device.window(work, quantized.value, None, output)
+    bound = exact(quantized.largest * count)
+    return anchor and replace(anchor, scale=scale, offset=offset, divisor=count, bound=bound)
 
 
 def sliding(batch: Extent, image: tuple[int, ...], attrs: Any, kernel: Any) -> Contraction:
