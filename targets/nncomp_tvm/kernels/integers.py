@@ -2,18 +2,21 @@
 
 What only moves elements (reshape, transpose, concatenation of one scale) moves integers instead of real numbers; a
 conversion there and back is none; signed activations become unsigned ones, 128 higher, with a zero point 128 higher,
-which stand for the same numbers.
+which stand for the same numbers. Products for which there is no kernel of bytes are of whole numbers in float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.graph import Walk, array_of, dtype_of, name_of, shape_of
+from nncomp_tvm.kernels.packing import in_fours, signed_bytes
 from nncomp_tvm.library import Constant, relax
 
 
@@ -108,9 +111,87 @@ def _activation(integers: _Integers, call: Any) -> Any:
     return relax.op.dequantize(integers.unsigned(x), call.args[1], raised, call.attrs.axis, call.attrs.out_dtype)
 
 
+def _convolution(integers: _Integers, call: Any) -> Any:
+    """A convolution for which there are no kernels of bytes, such as one of three channels: of whole numbers."""
+    outer, inner, *kernel = shape_of(call.args[1]) or (0, 0)
+    groups = int(call.attrs.groups)
+    depthwise = inner == 1 and outer == groups
+    if call.attrs.data_layout != "NCHW" or call.attrs.kernel_layout != "OIHW":
+        return None
+    shape = (-1, *(1 for _ in kernel))
+    return _whole(integers, call, axis=0, shape=shape, as_bytes=depthwise or in_fours(inner))
+
+
+def _product(integers: _Integers, call: Any) -> Any:
+    left, right = shape_of(call.args[0]), shape_of(call.args[1])
+    if not left or not right or min(len(left), len(right)) < 2:
+        return None
+    as_bytes = len(right) == 2 and in_fours(right[0])
+    return _whole(integers, call, axis=1, shape=(-1,), as_bytes=as_bytes)
+
+
+def _whole(integers: _Integers, call: Any, *, axis: int, shape: tuple[int, ...], as_bytes: bool) -> Any:
+    """op(dequantize(x), dequantize(w)) = op(x - z, w - z') s s', with whole numbers that float32 holds exactly.
+
+    Args:
+        axis: The one of the weights along which their scale may vary.
+        shape: Of such a scale as a factor of the result.
+        as_bytes: Whether signed bytes as weights are left to kernels of bytes.
+    """
+    left, right = (integers.dequantized(call.args[i], whole=i == 0) for i in (0, 1))
+    x, w = _Parts.of(left), _Parts.of(right)
+    if x is None or w is None:
+        return None
+    if w.stored is None:
+        if w.scale.size > 1:
+            return None
+        other, largest = _unscaled(integers, right), 255 * (shape_of(call.args[1]) or (0,))[-2]
+    else:
+        if as_bytes and signed_bytes(w.stored, w.zero) is not None:
+            return None
+        if w.scale.size > 1 and right.attrs.axis % w.stored.ndim != axis:
+            return None
+        weights = w.stored.astype(np.float32) - np.float32(w.zero)
+        along = tuple(d for d in range(weights.ndim) if d != axis)
+        other, largest = relax.const(weights), int(np.abs(weights).sum(axis=along).max(initial=0))
+    if 255 * largest >= 1 << 24:
+        return None
+    total = integers.walk.emit(relax.Call(call.op, [_unscaled(integers, left), other], call.attrs, call.ty_args))
+    factor = x.scale * w.scale
+    return relax.op.multiply(total, relax.const(factor.reshape(shape if factor.size > 1 else (1,))))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Of a dequantization of bytes: its numbers, if they are known, its scale and its one zero point."""
+
+    stored: NDArray[Any] | None
+    scale: NDArray[np.float32]
+    zero: int
+
+    @classmethod
+    def of(cls, call: Any) -> _Parts | None:
+        """Return them; None where they are others, or there is no dequantization."""
+        if call is None:
+            return None
+        scale, zero = array_of(call.args[1]), array_of(call.args[2])
+        known = scale is not None and scale.dtype == np.float32 and zero is not None and np.unique(zero).size == 1
+        if not known or scale is None or zero is None or dtype_of(call.args[0]) not in ("int8", "uint8"):
+            return None
+        return cls(array_of(call.args[0]), scale.reshape(-1), int(zero.reshape(-1)[0]))
+
+
+def _unscaled(integers: _Integers, call: Any) -> Any:
+    """Return what is dequantized without its scale: whole numbers as float32."""
+    one = relax.const(np.float32(1.0))
+    return integers.walk.emit(relax.op.dequantize(call.args[0], one, call.args[2], call.attrs.axis, "float32"))
+
+
 _HANDLERS: Final[Mapping[str, Callable[[_Integers, Any], Any]]] = MappingProxyType(
     {
         **dict.fromkeys(("permute_dims", "reshape", "squeeze", "expand_dims", "flatten"), _moved),
+        "nn.conv2d": _convolution,
+        "matmul": _product,
         "concat": _concatenated,
         "quantize": _quantized,
         "dequantize": _activation,

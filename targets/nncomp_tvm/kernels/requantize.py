@@ -75,9 +75,7 @@ class _Target:
 
 
 class _Rewriter:
-    def __init__(
-        self, anchor: Anchor, leaves: Sequence[Leaf], operands: Sequence[Any], steps: Sequence[Step]
-    ) -> None:
+    def __init__(self, anchor: Anchor, leaves: Sequence[Leaf], operands: Sequence[Any], steps: Sequence[Step]) -> None:
         self._anchor, self._old = anchor, steps
         self._leaves = list(leaves)
         rest = iter(operands)
@@ -261,17 +259,18 @@ class _Rewriter:
         if step.op == "add":
             first, second = left.scale / target.scale, right.scale / target.scale
             fixed = np.float32(target.zero) - (first * np.float32(left.zero) + second * np.float32(right.zero))
-            inner = self._emit("sum_of_products", (a, self._number(first), b, self._number(second), self._number(fixed)))
+            inner = self._emit(
+                "sum_of_products", (a, self._number(first), b, self._number(second), self._number(fixed))
+            )
             return self._emit("code", (inner,), target.dtype, (0.0, *target.range))
         a, b = (
-            self._emit("subtract", (x, self._number(one.zero))) if one.zero else x
-            for x, one in ((a, left), (b, right))
+            self._emit("subtract", (x, self._number(one.zero))) if one.zero else x for x, one in ((a, left), (b, right))
         )
         factor = left.scale * right.scale / target.scale
         real = self._emit("multiply", (self._emit("multiply", (a, b)), self._number(factor)))
         return self._emit("code_of_shifted", (real,), target.dtype, (target.zero, *target.range))
 
-    def _number(self, value: float) -> int:
+    def _number(self, value: float | np.float32) -> int:
         self._leaves.append(Leaf((), "float32", literal=float(value)))
         return len(self._leaves)
 
