@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nncomp_tvm.kernels.extents import known
 from nncomp_tvm.kernels.graph import Walk, array_of, dtype_of, name_of, shape_of
 from nncomp_tvm.kernels.packing import in_fours, signed_bytes
 from nncomp_tvm.library import Constant, relax
@@ -113,41 +114,42 @@ def _activation(integers: _Integers, call: Any) -> Any:
 
 def _convolution(integers: _Integers, call: Any) -> Any:
     """A convolution for which there are no kernels of bytes, such as one of three channels: of whole numbers."""
-    outer, inner, *kernel = shape_of(call.args[1]) or (0, 0)
-    groups = int(call.attrs.groups)
-    depthwise = inner == 1 and outer == groups
-    if call.attrs.data_layout != "NCHW" or call.attrs.kernel_layout != "OIHW":
+    weights = shape_of(call.args[1])
+    if call.attrs.data_layout != "NCHW" or call.attrs.kernel_layout != "OIHW" or weights is None or not known(weights):
         return None
+    outer, inner, *kernel = weights
+    depthwise = inner == 1 and outer == int(call.attrs.groups)
     shape = (-1, *(1 for _ in kernel))
     return _whole(integers, call, axis=0, shape=shape, as_bytes=depthwise or in_fours(inner))
 
 
 def _product(integers: _Integers, call: Any) -> Any:
     left, right = shape_of(call.args[0]), shape_of(call.args[1])
-    if not left or not right or min(len(left), len(right)) < 2:
+    if left is None or right is None or min(len(left), len(right)) < 2 or not known(right):
         return None
     as_bytes = len(right) == 2 and in_fours(right[0])
-    return _whole(integers, call, axis=1, shape=(-1,), as_bytes=as_bytes)
+    return _whole(integers, call, axis=1, shape=(-1,), as_bytes=as_bytes, depth=right[-2])
 
 
-def _whole(integers: _Integers, call: Any, *, axis: int, shape: tuple[int, ...], as_bytes: bool) -> Any:
+def _whole(integers: _Integers, call: Any, *, axis: int, shape: tuple[int, ...], as_bytes: bool, depth: int = 0) -> Any:
     """op(dequantize(x), dequantize(w)) = op(x - z, w - z') s s', with whole numbers that float32 holds exactly.
 
     Args:
         axis: The one of the weights along which their scale may vary.
         shape: Of such a scale as a factor of the result.
         as_bytes: Whether signed bytes as weights are left to kernels of bytes.
+        depth: How many products a sum has, where both are activations.
     """
     left, right = (integers.dequantized(call.args[i], whole=i == 0) for i in (0, 1))
     x, w = _Parts.of(left), _Parts.of(right)
     if x is None or w is None:
         return None
     if w.stored is None:
-        if w.scale.size > 1:
+        if w.scale.size > 1 or not depth:
             return None
-        other, largest = _unscaled(integers, right), 255 * (shape_of(call.args[1]) or (0,))[-2]
+        other, largest = _unscaled(integers, right), 255 * depth
     else:
-        if as_bytes and signed_bytes(w.stored, w.zero) is not None:
+        if (depth and w.stored.ndim != 2) or (as_bytes and signed_bytes(w.stored, w.zero) is not None):
             return None
         if w.scale.size > 1 and right.attrs.axis % w.stored.ndim != axis:
             return None
