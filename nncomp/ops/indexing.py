@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from nncomp.ops.counting import free, per_input
 from nncomp.ops.coupling import stays
-from nncomp.ops.labels import selecting
+from nncomp.ops.labels import cutting, selecting
 from nncomp.ops.roles import ELEMENTWISE_PAIR, PASSTHROUGH, barrier, sensitive
 from nncomp.ops.semantics import OpSemantics, QuantRole, Role, rows
 
 _SCATTER = QuantRole(Role.ELEMENTWISE, data=(0, 2))  # updates keep a scale of their own, as in Concat
 
 ROWS: tuple[OpSemantics, ...] = (
-    *rows("Slice", axes=selecting.slice_, cost=free, quant=PASSTHROUGH),
-    *rows("Split", axes=selecting.split, cost=free, quant=PASSTHROUGH),
+    *rows("Slice", axes=cutting.slice_, cost=free, quant=PASSTHROUGH),
+    *rows("Split", axes=cutting.split, cost=free, quant=PASSTHROUGH),
     *rows("Compress", axes=selecting.compress, cost=free, quant=PASSTHROUGH),
     *rows("Gather", axes=selecting.gather, cost=free, quant=PASSTHROUGH),
     *rows("GatherElements", axes=selecting.gather_elements, cost=free, quant=PASSTHROUGH),

@@ -6,21 +6,11 @@ from nncomp.ir import Op
 from nncomp.ops.counting import free
 from nncomp.ops.coupling import stays
 from nncomp.ops.inference import like_input
+from nncomp.ops.labels.enlarging import center_crop_pad, expand, pad, tile
 from nncomp.ops.labels.joining import concat, transpose
 from nncomp.ops.labels.pointwise import unary
-from nncomp.ops.labels.reshaping import reinterpreted, reshape
-from nncomp.ops.labels.selecting import (
-    center_crop_pad,
-    depth_to_space,
-    expand,
-    pad,
-    reverse_sequence,
-    space_to_depth,
-    squeeze,
-    tile,
-    trilu,
-    unsqueeze,
-)
+from nncomp.ops.labels.reshaping import depth_to_space, reinterpreted, reshape, space_to_depth, squeeze, unsqueeze
+from nncomp.ops.labels.selecting import reverse_sequence, trilu
 from nncomp.ops.roles import ELEMENTWISE, ELEMENTWISE_ALL, PASSTHROUGH
 from nncomp.ops.semantics import OpSemantics, QuantRole, Scaling, rows
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-import numpy as np
-
-from nncomp.errors import DataError, NncompWarning, RecipeError, UnsupportedError
+from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.ir import DataType, Graph, Op, Value
 from nncomp.ops import Role
@@ -17,20 +15,20 @@ from nncomp.opset import convert_opset
 from nncomp.options import option
 from nncomp.passes import Context, Effect, told
 from nncomp.selectors import select
-from nncomp.statistics import Histogram, Range, exposed, observe
 from nncomp.targets import Capabilities, Int8Form, Int8Support
 from nncomp.tuning import TunablePass, Unit
 from nncomp_quant.bias_correction import correct_biases
 from nncomp_quant.bodies import constants_read, drop_unread, with_bodies
+from nncomp_quant.calibration import calibrate, look_at_weights
 from nncomp_quant.choices import asked_forms, other_forms, refuse_wide
 from nncomp_quant.dynamic import insert_dynamic
-from nncomp_quant.insert import Inserter, require_finite
+from nncomp_quant.insert import Inserter
 from nncomp_quant.narrow import Budget, choose_narrow, spending
 from nncomp_quant.output_ranges import RangeSearch, shrunk
 from nncomp_quant.plan import QuantPlan, plan_quantization
 from nncomp_quant.recurrent import insert_recurrent
 from nncomp_quant.rounding import round_weights
-from nncomp_quant.scales import Method, QuantParams, activation_params, chosen_range, tail, within, without_weight
+from nncomp_quant.scales import Method, QuantParams
 from nncomp_quant.weights import WeightQuantizer
 
 PER_CHANNEL_OPSET = 13
@@ -44,10 +42,6 @@ _INTEGER_KINDS = frozenset(
         "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention", "MatMulNBits",
     }
 )  # fmt: skip
-
-
-class QuantizationWarning(NncompWarning):
-    """Something about calibration that should be known."""
 
 
 class Quantize(TunablePass):
@@ -152,7 +146,7 @@ class Quantize(TunablePass):
             weights = replace(weights, narrow=self._narrow(graph, plans[graph], weights, ctx))
         read = constants_read(graph)
         for part, plan in plans.items():
-            _look_at_weights(part, plan, weights, ctx)
+            look_at_weights(part, plan, weights, ctx)
         params, tails = self._calibrated(graph, plans, ctx) if any(plan.static for plan in plans.values()) else ({}, {})
         for plan in plans.values():
             for op, reason in plan.left.items():
@@ -280,48 +274,10 @@ class Quantize(TunablePass):
     def _calibrated(
         self, graph: Graph, plans: dict[Graph, QuantPlan], ctx: Context
     ) -> tuple[dict[Value, QuantParams], dict[Value, float]]:
-        """Return the parameters of all values that have some of their own, and how far each reaches (:func:`tail`).
-
-        What calibration never came to, such as a branch that was not taken, loses its plan.
-        """
-        static = [op for plan in plans.values() for op in plan.static]
-        if ctx.data is None:
-            raise DataError(
-                f"{static[0].label!r} and {len(static) - 1} more ops need calibration data",
-                code="NNC-D006",
-                hint="give --data with a folder of images, an .npz, or module:function; --data random to try it out",
-            )
+        """Return what :func:`calibrate` finds."""
         chosen_ops = self.skip or self.only or self.static or self.dynamic or self.wide
         whole = self._watched(graph, ctx) if chosen_ops else plans
-        watched = [(part, value) for part in plans for value in (*whole[part].leaders, *plans[part].leaders)]
-        run, names = graph, {value: value.name for _, value in watched}
-        if any(part is not graph for part, _ in watched):
-            run, names = exposed(graph, dict.fromkeys(watched))
-        seen: Mapping[str, Range | Histogram] = observe(
-            run, ctx, list(dict.fromkeys(names.values())), self._accumulator
-        )
-        extents = {value: _extent(seen[name]) for value, name in names.items()}
-        for part, plan in plans.items():
-            if part is not graph and not any(extents[value].count + extents[value].bad for value in plan.leaders):
-                plan.give_up_static("calibration never came here: no sample took this branch")
-        leaders = [value for plan in plans.values() for value in plan.leaders]
-        types = {value: plan.code_type(value).numpy() for plan in plans.values() for value in plan.leaders}
-        clips = {value: bounds for plan in plans.values() for value, bounds in plan.clips.items()}
-        params = {}
-        for value in leaders:
-            one, extent = seen[names[value]], extents[value]
-            if extent.count == 0 or extent.low == extent.high:
-                nothing = "was never finite" if extent.bad else "had no elements"
-                state = f"was always {extent.low:g}" if extent.count else nothing
-                ctx.warn(QuantizationWarning(f"in calibration, this value {state}", code="NNC-W032"), node=value.name)
-            chosen = activation_params(*self._range(one, types[value]), types[value])
-            params[value] = within(chosen, *clips.get(value, (None, None)))
-        return params, {value: tail(seen[names[value]], one) for value, one in params.items()}
-
-    def _range(self, seen: Range | Histogram, dtype: np.dtype[Any]) -> tuple[float, float]:
-        """Return the range to quantize; over more codes than bins, a divergence says nothing: then all."""
-        method = Method.MINMAX if self.method is Method.ENTROPY and dtype.itemsize > 1 else self.method
-        return chosen_range(seen, method, self.percentile, levels=np.iinfo(dtype).max - np.iinfo(dtype).min)
+        return calibrate(graph, plans, ctx, watched=whole, method=self.method, percentile=self.percentile)
 
     def _watched(self, graph: Graph, ctx: Context) -> dict[Graph, QuantPlan]:
         """Return plans by which the same values are watched whatever is left out: one observation serves all choices.
@@ -331,29 +287,6 @@ class Quantize(TunablePass):
         int8 = _int8_support(ctx)
         forms = other_forms(graph, int8, dynamic=False) if self.static or self.wide else {}
         return self._plans(graph, ctx, int8, full=True, forms=forms)
-
-    def _accumulator(self, name: str) -> Range | Histogram:
-        del name
-        return Range() if self.method is Method.MINMAX else Histogram()
-
-
-def _look_at_weights(graph: Graph, plan: QuantPlan, weights: WeightQuantizer, ctx: Context) -> None:
-    """Refuse weights that are not finite before any data is read; warn of channels that hold none."""
-    for op in plan.static:
-        role = ctx.ops.quant(op, graph.opsets)
-        if role.weight is None:
-            continue
-        for slot in (role.weight, role.bias):
-            value = op.input(slot) if slot is not None else None
-            array = graph.array(value)
-            if value is not None and array is not None:
-                require_finite(array, value.name, op)
-        array = graph.array(op.input(role.weight))
-        assert array is not None
-        empty = without_weight(array, weights.axis(op, role))
-        if empty.any():
-            which = f"{np.count_nonzero(empty)} of {empty.size} output channels" if empty.ndim else "all channels"
-            ctx.warn(QuantizationWarning(f"the weights of {which} are zero", code="NNC-W033"), node=op.label)
 
 
 def _int8_support(ctx: Context) -> Int8Support:
@@ -380,10 +313,6 @@ def _nothing_to_do(plans: Mapping[Graph, QuantPlan]) -> UnsupportedError:
 
 def _left(plans: Mapping[Graph, QuantPlan]) -> dict[Op, str]:
     return {op: reason for plan in plans.values() for op, reason in plan.left.items()}
-
-
-def _extent(seen: Range | Histogram) -> Range:
-    return seen if isinstance(seen, Range) else seen.range
 
 
 def _summary(plans: Mapping[Graph, QuantPlan]) -> dict[str, object]:

@@ -350,7 +350,8 @@ def test_a_generated_graph_finds_what_no_specimen_has() -> None:
 
 
 def test_without_hypothesis_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "nncomp.testing.generate", raising=False)
+    for name in ("generate", "growing"):
+        monkeypatch.delitem(sys.modules, f"nncomp.testing.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "hypothesis", None)
     with pytest.raises(ImportError) as found:
         check_pass(Once(), fires_on=[graph(NET)], hash_seeds=())

@@ -2,7 +2,8 @@
 
 In a run, the free input axis's labels are broadcast over the others and laid out as the output is; then the output axis
 is found along which they stay distinct. Which axes these are is a choice: the finest is taken first, others are tried
-when it turns out to be pinned, or when attention asks for whole heads.
+when it turns out to be pinned, or when attention asks for whole heads. Squeeze, Unsqueeze and the moves between depth
+and space are reshapes that need none of this.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nncomp.ir import Dim
+from nncomp.ops.accessors import squeeze_axes
 from nncomp.ops.coupling import Atoms, Axes, Axis, ChoiceKey, Coupling, Pin, Unclear
 
 _MERGED = "merged with another free axis"
@@ -229,3 +231,58 @@ def _apart(rows: Atoms) -> int:
         codes.reshape(-1) + count,
     )
     return len(np.unique(parts[:count]))
+
+
+def squeeze(c: Coupling) -> None:
+    """Drop axes of one element."""
+    x, gone = c.axes(0), squeeze_axes(c.op, c.graph)
+    if gone is None:
+        raise Unclear("which axes are dropped is not known")
+    c.give([axis for place, axis in enumerate(x) if place not in gone])
+
+
+def unsqueeze(c: Coupling) -> None:
+    """Add axes of one element."""
+    x, new = list(c.axes(0)), squeeze_axes(c.op, c.graph)
+    if new is None:
+        raise Unclear("which axes are added is not known")
+    rank = len(x) + len(new)
+    c.give([c.pinned(1, "a single element") if place in new else x.pop(0) for place in range(rank)])
+
+
+def depth_to_space(c: Coupling) -> None:
+    """Move blocks of channels to space: (N, b, b, C, H, W), or (N, C, b, b, H, W), permuted."""
+    x, shape = c.axes(0), c.shape()
+    block, size = c.op.attr("blocksize"), shape[1]
+    if not isinstance(size, int):
+        raise Unclear("the number of channels is not known")
+    _stay(c, x[2:])
+    last = c.op.attr("mode", "DCR") == "DCR"
+    deep, channels = ((block, block, size), 2) if last else ((size, block, block), 0)
+    c.give((x[0], _blocks(c, x[1], deep, channels), *(c.pinned(one, "made of blocks") for one in shape[2:])))
+
+
+def space_to_depth(c: Coupling) -> None:
+    """Move blocks of space to channels: (b, b, C), permuted."""
+    x, shape = c.axes(0), c.shape()
+    block, size = c.op.attr("blocksize"), x[1].size
+    _stay(c, x[2:])
+    if isinstance(x[1], Pin) or not isinstance(size, int):
+        channels: Axis = c.pinned(shape[1], "made of channels that stay")
+    else:
+        channels = np.tile(x[1], block * block)
+    c.give((x[0], channels, *(c.pinned(one, "made of blocks") for one in shape[2:])))
+
+
+def _blocks(c: Coupling, axis: Axis, deep: tuple[int, int, int], channels: int) -> Axis:
+    if isinstance(axis, Pin):
+        return c.pinned(deep[channels], axis.reason)
+    rows = np.moveaxis(axis.reshape(deep), channels, 0).reshape(deep[channels], -1)
+    heads = np.ascontiguousarray(rows[:, 0])
+    c.tie(np.repeat(heads, rows.shape[1]), rows.reshape(-1))
+    return heads
+
+
+def _stay(c: Coupling, axes: Sequence[Axis]) -> None:
+    for axis in axes:
+        c.pin(axis, "taken apart in blocks")
