@@ -11,13 +11,13 @@ import numpy as np
 from nncomp.data.fingerprint import Fingerprint
 from nncomp.data.fitting import Fit, alike, joined
 from nncomp.data.inputs import FLOAT_KIND, input_specs
-from nncomp.data.source import DataSource, DataWarning, Numbered
+from nncomp.data.source import Around, DataSource, DataWarning, Numbered
 from nncomp.errors import DataError, NncompWarning, Where
 from nncomp.ir import Graph
 from nncomp.runtime import Feeds
 
 
-class Checked(DataSource):
+class Checked(Around):
     """The samples of a source that fit the model, for as many runs as they fill.
 
     Floats of another width are cast, with a warning where that rounds; integers and booleans are widened; a missing
@@ -41,7 +41,8 @@ class Checked(DataSource):
     def __init__(
         self, source: DataSource, graph: Graph, *, limit: int | None = None, batch: int = 1, strict: bool = False
     ) -> None:
-        self._source, self._limit, self._batch, self._strict = source, limit, batch, strict
+        super().__init__(source)
+        self._limit, self._batch, self._strict = limit, batch, strict
         specs = input_specs(graph)
         self._fit = Fit(specs)
         fixed = next((spec for spec in specs if spec.batch is not None or spec.shape == ()), None)
@@ -70,11 +71,6 @@ class Checked(DataSource):
     def batch(self) -> int:
         """Samples in one run, for models that leave that free."""
         return self._batch
-
-    @property
-    def label(self) -> str:
-        """What messages call this data."""
-        return self._source.label
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from nncomp.data.arrays import native, to_numpy
 from nncomp.data.fingerprint import Fingerprint
 from nncomp.data.inputs import InputSpec, input_specs, only_input
-from nncomp.data.source import DataSource
-from nncomp.errors import DataError, NncompError, NncompWarning, PluginError
+from nncomp.data.source import Around, DataSource
+from nncomp.errors import DataError, NncompError, PluginError
 from nncomp.ir import Graph
 from nncomp.runtime import Feeds
 
@@ -190,13 +190,13 @@ def _read(reader: Reader) -> Iterator[object]:
         yield item
 
 
-class Foreign(DataSource):
+class Foreign(Around):
     """A plugin's source, whose failures name the sample."""
 
     name: ClassVar[str] = "plugin"
 
     def __init__(self, source: DataSource, graph: Graph) -> None:
-        self._source = source
+        super().__init__(source)
         self._specs = input_specs(graph)
 
     def __iter__(self) -> Iterator[Feeds]:
@@ -207,21 +207,6 @@ class Foreign(DataSource):
     def once(self) -> bool:
         """What the plugin says."""
         return self._source.once
-
-    @property
-    def size(self) -> int | None:
-        """What the plugin says."""
-        return self._source.size
-
-    @property
-    def label(self) -> str:
-        """What messages call this data."""
-        return self._source.label
-
-    @property
-    def warnings(self) -> Sequence[NncompWarning]:
-        """What the plugin warns of."""
-        return self._source.warnings
 
     def fingerprint(self) -> str:
         """Return what the plugin says."""

@@ -92,3 +92,34 @@ class DataSource(ABC):
 
     def __bool__(self) -> bool:
         return True
+
+
+class Around(DataSource):
+    """Base of sources that give the samples of another in another way, and are called and warned of as that is.
+
+    Args:
+        source: The other.
+    """
+
+    def __init__(self, source: DataSource) -> None:
+        self._source = source
+
+    @property
+    def size(self) -> int | None:
+        """What the other says."""
+        return self._source.size
+
+    @property
+    def label(self) -> str:
+        """What the other is called."""
+        return self._source.label
+
+    @property
+    def warnings(self) -> Sequence[NncompWarning]:
+        """What the other warns of."""
+        return self._source.warnings
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What the other counts."""
+        return self._source.counts

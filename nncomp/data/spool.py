@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
 
-from nncomp.data.source import DataSource, Numbered
-from nncomp.errors import NncompError, NncompWarning, ResourceError
+from nncomp.data.source import Around, DataSource, Numbered
+from nncomp.errors import NncompError, ResourceError
 from nncomp.runtime import Array, Feeds
 
 _IN_MEMORY: Final = 1 << 26
@@ -27,7 +27,7 @@ class _Place:
     shape: tuple[int, ...]
 
 
-class Spooled(DataSource):
+class Spooled(Around):
     """What ``source`` gives, read from it once, as far as anybody asks, and then from the file.
 
     Memory is that of one sample and 64 MiB; what is more goes to disk until this is dropped.
@@ -42,7 +42,7 @@ class Spooled(DataSource):
     name: ClassVar[str] = "spooled"
 
     def __init__(self, source: DataSource) -> None:
-        self._source = source
+        super().__init__(source)
         self._stream = source.numbered()
         self._kept: list[tuple[tuple[int, ...], dict[str, _Place]]] = []
         self._failure: NncompError | None = None
@@ -60,21 +60,6 @@ class Spooled(DataSource):
             numbers, places = self._kept[position]
             yield numbers, {name: self._array(place) for name, place in places.items()}
             position += 1
-
-    @property
-    def size(self) -> int | None:
-        """What the source says."""
-        return self._source.size
-
-    @property
-    def label(self) -> str:
-        """What messages call this data."""
-        return self._source.label
-
-    @property
-    def warnings(self) -> Sequence[NncompWarning]:
-        """What the source warns of."""
-        return self._source.warnings
 
     def fingerprint(self) -> str:
         """Return "": the source may be endless, and nobody has seen all of it."""

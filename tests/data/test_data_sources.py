@@ -222,3 +222,13 @@ def test_a_plugins_source_that_fails_is_named(graph, error_of, spec, message):
 def test_a_source_is_true_even_when_it_is_empty(graph):
     assert FeedSource([], graph)
     assert len(FeedSource([ONE], graph)) == 1
+
+
+def test_what_a_plugins_source_counts_is_counted(graph):
+    class Counting(Acme):
+        @property
+        def counts(self):
+            return {"unreadable": 2}
+
+    data = open_data("counting:3", graph, registry_sources={"counting": Counting})
+    assert data.counts == {"unreadable": 2}

@@ -8,7 +8,9 @@ from nncomp.data import FeedSource
 from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.passes import Context
-from nncomp.runtime import run
+from nncomp.report import with_shapes
+from nncomp.runtime import Session, run
+from nncomp.targets import OpCost
 from nncomp.testing import assert_same_function, graph
 from nncomp_lowrank.decompose import Decompose
 from nncomp_lowrank.layers import find_layers
@@ -155,6 +157,70 @@ def test_without_a_budget_ranks_are_what_stands_out_of_noise():
     assert found["c2"]["ranks"] == [8, 8]
 
 
+class Clock:
+    """A probe that takes MACs for microseconds, but for graphs with more than two layers."""
+
+    def compare(self, graph, baseline, *, then=(), data=None, seconds=0.1):
+        us = [self._us(one) for one in (graph, baseline)]
+        return nncomp.Measurement(us[0], us[1], us[1] / us[0], (1.0, 1.0), pairs=0)
+
+    def costs(self, graph, *, then=(), data=None):
+        """Take parameters for energy."""
+        return {"all": OpCost(0.0, float(cost(graph.clone(), "params")))}
+
+    def _us(self, model):
+        one = model.clone()
+        penalty = 100 if len(one.ops()) == 3 else 1
+        return cost(one, "macs") / 1000 * penalty
+
+
+def test_what_is_measured_to_be_slower_is_left_with_the_reason():
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    ctx = Context(data=FeedSource(samples(4), before), probe=Clock())
+    Decompose(macs=0.7, align=4, forms=("tucker", "svd")).run(before, ctx)
+    found = ctx.results["decompose"]
+    assert {one["form"] for one in found["layers"].values()} == {"svd"}
+    assert all(slow > fast for slow, fast in (one["latency_us"] for one in found["layers"].values()))
+
+
+def test_a_budget_of_latency_is_met_by_the_times_of_layers():
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    after = before.clone()
+    clock = Clock()
+    ctx = Context(data=FeedSource(samples(4), after), probe=clock)
+    Decompose(latency=0.6, align=4, forms=("svd",)).run(after, ctx)
+    assert cost(after, "macs") <= 0.61 * cost(before, "macs")
+    assert ctx.results["decompose"]["promised_speedup"] > 1.6
+
+
+def test_a_budget_of_energy_is_met_by_the_prices_of_layers():
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    after = before.clone()
+    ctx = Context(data=FeedSource(samples(4), after), probe=Clock())
+    Decompose(energy=0.6, align=4, forms=("svd",)).run(after, ctx)
+    assert cost(after, "params") <= 0.61 * cost(before, "params")
+    found = ctx.results["decompose"]
+    assert found["promised_energy_ratio"] > 1.6
+    assert found["promised_speedup"] is None
+    assert all(before > after for before, after in (one["energy_nj"] for one in found["layers"].values()))
+
+
+@pytest.mark.parametrize("name", ["macs", "params"])
+def test_layers_that_are_skipped_count_where_the_batch_is_not_known(name):
+    text = NET.replace("float[1,16,8,8]", "float[N,16,8,8]").replace("float[1,10]", "float[N,10]")
+    before, after, ctx = decomposed(text, **{name: 0.7}, skip=("c1",))
+    sized = [graph_of_one_image(model) for model in (before, after)]
+    assert cost(sized[1], name) <= 0.7 * cost(sized[0], name) + 42  # biases are no weights
+    assert ctx.results["decompose"]["reached"] <= 0.7
+
+
+def graph_of_one_image(model):
+    return with_shapes(model, Context().ops, {"x": (1, 16, 8, 8)})
+
+
 def test_what_cannot_be_reached_says_how_far_it_goes():
     with pytest.raises(UnsupportedError) as caught:
         decomposed(macs=0.01)
@@ -174,6 +240,45 @@ def test_an_unknown_form_is_refused():
         decomposed(forms=["svd", "qr"])
     assert caught.value.message == "decompose.forms: unknown form 'qr'"
     assert caught.value.hint == "forms: svd, svd-in, spatial, tucker, tt, cp, tt-columns, tt-matrix, ht-matrix"
+
+
+def test_a_latency_without_a_probe_is_refused():
+    with pytest.raises(UnsupportedError) as caught:
+        decomposed(latency=0.5)
+    assert caught.value.message == "decompose.latency: nothing here can be timed"
+
+
+def test_layers_are_priced_with_what_they_really_read():
+    read = {}
+
+    class Watching(Clock):
+        def costs(self, graph, *, then=(), data=None):
+            if data is not None:
+                (array,) = next(iter(data)).values()
+                read.setdefault(array.shape, []).append(array)
+            return super().costs(graph)
+
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    ctx = Context(data=FeedSource(samples(4), before), probe=Watching())
+    Decompose(energy=0.6, align=4, forms=("svd",)).run(before, ctx)
+    assert set(read) == {(1, 16, 8, 8), (1, 32, 8, 8), (1, 32)}
+    assert all((array >= 0).all() and (array == 0).any() for array in read[1, 32, 8, 8])  # behind a Relu
+
+
+def test_energy_is_refused_where_none_is_known():
+    class Measured(Clock):
+        def costs(self, graph, *, then=(), data=None):
+            return None
+
+    before = graph(NET, constants=low_rank_weights())
+    infer_types(before)
+    for probe in (None, Measured()):
+        with pytest.raises(UnsupportedError) as caught:
+            Decompose(energy=0.5, align=4).run(before, Context(probe=probe))
+        assert caught.value.message == "decompose.energy: the target knows no energies"
+        assert caught.value.hint == "compile for a cost model: -t sparse"
+        assert caught.value.code == "NNC-T002"
 
 
 def test_a_model_without_layers_says_so():
@@ -220,6 +325,63 @@ def test_the_wrong_order_is_refused_with_the_reason(passes, message):
     with pytest.raises(RecipeError) as caught:
         nncomp.Pipeline([registry.pass_type(name)() for name in passes])
     assert caught.value.message == message
+
+
+def test_equalizing_evens_out_the_channels_between_factors():
+    registry = nncomp.Registry.discover()
+    model = graph(NET, constants=low_rank_weights())
+    ctx = Context(ops=registry.ops, data=FeedSource(samples(8), model))
+    options = {"macs": 0.6, "align": 4, "forms": ("tucker",), "skip": ("fc",)}
+    nncomp.Pipeline([registry.pass_type("decompose")(**options)]).run(model, ctx)
+    before = model.clone()
+    nncomp.Pipeline([registry.pass_type("equalize")(strength=1.0, max_factor=1000.0)]).run(model, ctx)
+    assert_same_function(before, model, rtol=1e-3, atol=1e-4)
+    spreads = [[spread(one, name) for name in ("c2.v", "c2.core")] for one in (before, model)]
+    assert max(spreads[1]) < 1.01 < 2 < min(spreads[0])
+
+
+def spread(model, name):
+    """Return how many times the widest channel of what ``name`` gives is as wide as the narrowest."""
+    session = Session(model, outputs=[name])
+    peaks = np.max([np.abs(session.run(one)[name]).max(axis=(0, 2, 3)) for one in samples(8)], axis=0)
+    return peaks.max() / peaks.min()
+
+
+def integer_artifact(*steps):
+    """Run ``steps`` and quantize; return the model before, the one built, and the results of the passes."""
+    registry = nncomp.Registry.discover()
+    target = registry.target("ort")
+    model = graph(NET, constants=low_rank_weights())
+    before = model.clone()
+    ctx = Context(ops=registry.ops, target=target.capabilities, data=FeedSource(samples(8), model))
+    passes = [registry.pass_type(name)(**options) for name, options in steps]
+    nncomp.Pipeline([*passes, registry.pass_type("equalize")(), registry.pass_type("quantize")()]).run(model, ctx)
+    return before, target.build(model, ctx), ctx.results
+
+
+def integer_error(before, artifact):
+    pairs = [(run(before, one)["y"], artifact.run(one)["y"]) for one in samples(8, seed=1)]
+    return sum(np.square(a - b).sum() for a, b in pairs) / sum(np.square(a).sum() for a, _ in pairs)
+
+
+def test_in_one_recipe_with_quantization_the_factors_run_in_integers():
+    before, artifact, _ = integer_artifact(("decompose", {"macs": 0.6, "align": 4, "forms": ("tucker", "svd")}))
+    assert artifact.report()["kernels"]["QLinearConv"] > 3
+    assert integer_error(before, artifact) < 0.01
+
+
+def test_what_is_pruned_is_decomposed_at_its_new_size_and_runs_in_integers():
+    before, artifact, results = integer_artifact(
+        ("prune-structured", {"macs": 0.8, "align": 4}),
+        ("decompose", {"macs": 0.8, "align": 4, "forms": ("tucker",), "skip": ("c1", "fc")}),
+    )
+    width = results["prune-structured"]["dimensions"]["a[1]"]["left"]
+    layer = results["decompose"]["layers"]["c2"]
+    outputs, inputs = layer["ranks"]
+    assert width < 32
+    assert layer["params"] == 32 * outputs + 9 * outputs * inputs + inputs * width
+    assert artifact.report()["kernels"]["QLinearConv"] == 4
+    assert integer_error(before, artifact) < 0.05
 
 
 @pytest.mark.parametrize(

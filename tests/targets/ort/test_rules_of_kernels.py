@@ -1,4 +1,6 @@
-"""Rules 7 and 8: which integer kernels there are on the ONNX Runtime that is installed, and which there are not."""
+"""Rules 7 to 10 and 15: which integer kernels the installed ONNX Runtime has, which not, and which are not used."""
+
+from collections import Counter
 
 import pytest
 
@@ -6,6 +8,9 @@ from nncomp.targets import Int8Form
 from nncomp_ort.capabilities import CAPABILITIES
 
 INT8 = CAPABILITIES.int8
+
+
+QUANTIZED_CONV = {"QuantizeLinear": 1, "Transpose": 2, "QLinearConv": 1, "DequantizeLinear": 1}
 
 
 # ------------------------------------------------------------------ 7: kernels there are
@@ -191,3 +196,56 @@ def test_softmax_is_taken_in_integers_where_both_neighbours_are_so_it_stands_in_
     found = quantize(network("m = Softmax (c)")).executed
     assert found.kernels["QLinearSoftmax"] == 1
     assert "Softmax" not in INT8.kernels.keys() | INT8.float_causes.keys()
+
+
+# ------------------------------------------------------------------ 9 and 10: one chain, no islands
+
+
+@pytest.mark.parametrize("weight", ["depthwise", "grouped"])
+def test_depthwise_and_grouped_convolutions_are_integer(kernels, pair, weight):
+    group = {"depthwise": 16, "grouped": 4}[weight]
+    text = f"g_d = DequantizeLinear <axis = 0> ({weight}, scale_w, zw) c = Conv <group = {group}> (x_d, g_d)"
+    assert kernels(f"{text} {pair('c', out='y')}") == QUANTIZED_CONV
+
+
+CHAIN = """
+g (float[1,16,8,8] x) => (float[] y)
+<float[16,16,1,1] w1, float[16,1,3,3] w2, float[16,16,1,1] w3>
+{
+   a = Conv (x, w1)
+   ar = Relu (a)
+   b = Conv <group = 16, pads = [1, 1, 1, 1]> (ar, w2)
+   br = Relu (b)
+   c = Conv (br, w3)
+   y = Relu (c)
+}
+"""
+
+
+def test_a_chain_that_is_all_integer_changes_layout_twice(quantize):
+    found = quantize(CHAIN).executed
+    assert found.kernels == {"Transpose": 2, "QuantizeLinear": 1, "QLinearConv": 3, "DequantizeLinear": 1}
+
+
+def test_a_depthwise_convolution_left_float_costs_a_quantizer_on_each_side_and_two_layout_changes(quantize):
+    whole = Counter(quantize(CHAIN).executed.kernels)
+    found = Counter(quantize(CHAIN, skip=("output:b",)).executed.kernels)
+    more = found - whole
+    assert (more["QuantizeLinear"], more["DequantizeLinear"]) == (1, 1)
+    assert more["Transpose"] + more["ReorderInput"] + more["ReorderOutput"] >= 2
+    assert found["Conv"] == 1
+
+
+@pytest.mark.parametrize(("scale", "zero"), [("s", "z"), ("s0", "z0")], ids=["one scale", "two scales"])
+def test_a_second_pair_between_two_convolutions_is_merged_away(kernels, pair, scale, zero):
+    body = f"c = Conv (x_d, w_d) {pair('c')} {pair('c_d', scale, zero, out='e')} f = Conv (e, w_d) {pair('f', out='y')}"
+    assert kernels(body) == QUANTIZED_CONV | {"QLinearConv": 2}
+
+
+# ------------------------------------------------------------------ 15: never emitted
+
+
+@pytest.mark.parametrize("text", [CHAIN, network("m = MaxPool <kernel_shape = [2, 2]> (c)")], ids=["chain", "pool"])
+def test_integer_operators_that_are_slow_are_never_emitted(quantize, text):
+    kinds = {op.kind for op in quantize(text).graph.ops()}
+    assert not kinds & {"ConvInteger", "QLinearConv", "QLinearMatMul"}
