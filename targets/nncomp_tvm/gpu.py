@@ -80,8 +80,9 @@ def build_gpu(module: Any, arch: str, *, half: bool) -> GpuBuild:
     target = tvm.target.Target({"kind": "cuda", "arch": arch, **_LIMITS}, host={"kind": "llvm"})
     written: list[KernelInfo] = []
     if is_plain(module["main"]) and not half:
-        module = channels_last(normalised(module))
-        module, written = emit(module, cut(module["main"], GpuDevice()), {})
+        device = GpuDevice()
+        module = channels_last(normalised(module, device))
+        module, written = emit(module, cut(module["main"], device), {})
     passes = [
         *([relax.transform.ToMixedPrecision(out_dtype="float32")] if half else []),
         relax.transform.LegalizeOps(),

@@ -109,8 +109,9 @@ def build_cpu(module: Any, cpu: CpuTarget, *, threads: int = 1, tuning: TuningOp
     """
     kernels: list[KernelInfo] = []
     if is_plain(module["main"]):
-        module = channels_last(normalised(widened(module)))
-        cuts = cut(module["main"], CpuDevice(cpu, parallel=threads > 1))
+        device = CpuDevice(cpu, parallel=threads > 1)
+        module = channels_last(normalised(widened(module), device))
+        cuts = cut(module["main"], device)
         tuned = {} if tuning is None else tune(list(cuts.values()), cpu, tuning, threads=threads)
         module, kernels = emit(module, cuts, tuned)
         module = with_exact_extremes(module)

@@ -12,7 +12,7 @@ from nncomp_tvm.kernels.contraction import write_contraction
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.extents import Extent, product
 from nncomp_tvm.kernels.graph import shape_of
-from nncomp_tvm.kernels.packing import in_fours, pack, pack_window, start_values
+from nncomp_tvm.kernels.packing import pack, pack_window, start_values
 from nncomp_tvm.kernels.products import Product, write_product
 from nncomp_tvm.kernels.program import Program
 from nncomp_tvm.kernels.rows import Rows, write_rows
@@ -28,12 +28,16 @@ class CpuDevice:
     cpu: CpuTarget
     parallel: bool
 
+    def multiplies_bytes(self, channels: int) -> bool:
+        """Return whether channels come in fours."""
+        return channels % 4 == 0
+
     def contraction(
         self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
     ) -> Anchor | None:
-        """Return a contraction, of bytes where channels come in fours."""
+        """Return a contraction."""
         source = shape_of(x)
-        if source is None or (shape.integer and not in_fours(shape.channels)):
+        if source is None or (shape.integer and not self.multiplies_bytes(shape.channels)):
             return None
 
         def arguments(tile: Tile) -> list[Any]:

@@ -101,6 +101,10 @@ class Code:
         self.run(tirx.Bind(name, value))
         return name
 
+    def rounded(self, value: Expr, lanes: int) -> Expr:
+        """Return float32 that is rounded before it is used: a product stays out of a fused multiply-add."""
+        return tirx.call_llvm_pure_intrin(vector_type("float32", lanes), "llvm.arithmetic.fence", value)
+
     @contextmanager
     def loop(self, extent: Expr, start: Expr = 0) -> Iterator[Expr]:
         """Append a loop that runs what the block appends; a loop of one turn is none."""

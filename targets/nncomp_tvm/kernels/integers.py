@@ -15,20 +15,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nncomp_tvm.kernels.anchors import Device
 from nncomp_tvm.kernels.extents import known
 from nncomp_tvm.kernels.graph import Walk, array_of, dtype_of, name_of, shape_of
-from nncomp_tvm.kernels.packing import in_fours, signed_bytes
+from nncomp_tvm.kernels.packing import signed_bytes
 from nncomp_tvm.library import Constant, relax
 
 
-def normalised(module: Any) -> Any:
-    """Return the module with conversions of integers where kernels look for them."""
-    return _Integers(module).walk.run()
+def normalised(module: Any, device: Device) -> Any:
+    """Return the module with conversions of integers where the kernels of a device look for them."""
+    return _Integers(module, device).walk.run()
 
 
 class _Integers:
-    def __init__(self, module: Any) -> None:
-        self.walk = Walk(module, self._rewrite)
+    def __init__(self, module: Any, device: Device) -> None:
+        self.walk, self.device = Walk(module, self._rewrite), device
         self.raised: dict[Any, Any] = {}  # int8 variable -> the same, 128 higher, as uint8
 
     def definition(self, value: Any) -> Any:
@@ -120,14 +121,14 @@ def _convolution(integers: _Integers, call: Any) -> Any:
     outer, inner, *kernel = weights
     depthwise = inner == 1 and outer == int(call.attrs.groups)
     shape = (-1, *(1 for _ in kernel))
-    return _whole(integers, call, axis=0, shape=shape, as_bytes=depthwise or in_fours(inner))
+    return _whole(integers, call, axis=0, shape=shape, as_bytes=depthwise or integers.device.multiplies_bytes(inner))
 
 
 def _product(integers: _Integers, call: Any) -> Any:
     left, right = shape_of(call.args[0]), shape_of(call.args[1])
     if left is None or right is None or min(len(left), len(right)) < 2 or not known(right):
         return None
-    as_bytes = len(right) == 2 and in_fours(right[0])
+    as_bytes = len(right) == 2 and integers.device.multiplies_bytes(right[0])
     return _whole(integers, call, axis=1, shape=(-1,), as_bytes=as_bytes, depth=right[-2])
 
 

@@ -42,11 +42,6 @@ def reduction_step(shape: Contraction, cpu: CpuTarget) -> int:
     return {ByteDot.VNNI: 4, ByteDot.WIDENED: 2, ByteDot.PLAIN: 1}[cpu.dot]
 
 
-def in_fours(channels: int) -> bool:
-    """Whether products of bytes can be summed four by four."""
-    return channels % 4 == 0
-
-
 def signed_bytes(weights: NDArray[Any], zero_point: int) -> NDArray[np.int8] | None:
     """Return quantized weights without their zero point, or None where a byte cannot hold them."""
     shifted = weights.astype(np.int16) - zero_point

@@ -57,7 +57,7 @@ class VectorMath:
 
     def rounded(self, value: Expr) -> Expr:
         """Return a value that is rounded to float32 before it is used: a product stays out of a fused multiply-add."""
-        return tirx.call_llvm_pure_intrin(vector_type("float32", self.lanes), "llvm.arithmetic.fence", value)
+        return self._code.rounded(value, self.lanes)
 
     def keep(self, value: Expr) -> Expr:
         """Name a value that is used again."""

@@ -59,6 +59,9 @@ class Anchor:
 class Device(Protocol):
     """What kernels are made for: its kernel for each kind of work, None for what is better left to TVM."""
 
+    def multiplies_bytes(self, channels: int) -> bool:
+        """Return whether it has contractions of bytes over so many channels."""
+
     def contraction(
         self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
     ) -> Anchor | None:

@@ -25,6 +25,10 @@ from nncomp_tvm.library import relax
 class GpuDevice:
     """An NVIDIA GPU with dot products of bytes (from compute capability 6.1 on)."""
 
+    def multiplies_bytes(self, channels: int) -> bool:
+        """Return that any number will do: those that fill up a word are zero."""
+        return True
+
     def contraction(
         self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
     ) -> Anchor | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from nncomp_tvm.kernels.emit import Buffer, Code, Expr, sequence
+from nncomp_tvm.kernels.emit import Buffer, Code, Expr, constant, sequence, vector_type
 from nncomp_tvm.kernels.extents import Extent
 from nncomp_tvm.library import tirx
 
@@ -43,6 +43,12 @@ class GpuCode(Code):
         buffer = tirx.decl_buffer((elements,), dtype, self._name("t"), scope=scope, layout=None)
         self.run(tirx.AllocBuffer(buffer))
         return buffer
+
+    def rounded(self, value: Expr, lanes: int) -> Expr:
+        """Return float32 that is rounded before it is used: operations with a named rounding are not contracted."""
+        return tirx.call_pure_extern(
+            vector_type("float32", lanes), "__fadd_rn", value, constant(-0.0, "float32", lanes)
+        )
 
     @contextmanager
     def launch(self, extent: Expr, tag: str) -> Iterator[Expr]:
