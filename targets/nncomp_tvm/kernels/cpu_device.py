@@ -33,11 +33,13 @@ class CpuDevice:
         return channels % 4 == 0
 
     def contraction(
-        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
+        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...], *, zero: Any = None
     ) -> Anchor | None:
-        """Return a contraction."""
+        """Return a contraction; what is padded has a zero point that is known."""
         source = shape_of(x)
         if source is None or (shape.integer and not self.multiplies_bytes(shape.channels)):
+            return None
+        if zero is not None and any(shape.pads):
             return None
 
         def arguments(tile: Tile) -> list[Any]:

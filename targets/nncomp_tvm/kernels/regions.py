@@ -125,7 +125,7 @@ class _Cutter:
             )
             value = region.step("shift", (0, *read), "int32")
         if anchor.source != "float32" and anchor.scale is not None:
-            value = region.step("cast", (0,))
+            value = region.step("cast", (value,))
         if anchor.scale is not None:
             value = region.column_factor(anchor.scale * np.float32(1.0 / anchor.divisor), "multiply", value)
         if anchor.offset is not None:

@@ -63,9 +63,13 @@ class Device(Protocol):
         """Return whether it has contractions of bytes over so many channels."""
 
     def contraction(
-        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
+        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...], *, zero: Any = None
     ) -> Anchor | None:
-        """Return a contraction of ``x`` with weights (groups, kernel rows, kernel columns, channels, columns)."""
+        """Return a contraction of ``x`` with weights (groups, kernel rows, kernel columns, channels, columns).
+
+        ``zero`` is the zero point of ``x`` where it is computed. The sums then are of x w, with ``zero`` as padding:
+        what of them is ``zero`` times the sum of the weights is subtracted by the anchor's ``shift``.
+        """
 
     def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[Extent, ...]) -> Anchor | None:
         """Return a window over ``x``, with weights (channels, kernel rows, kernel columns) where it has some."""
@@ -79,12 +83,16 @@ class Device(Protocol):
 
 @dataclass(frozen=True)
 class Quantized:
-    """A tensor that is dequantized: ``value`` are its integers; ``scale`` one number, or one a slice of ``axis``."""
+    """A tensor that is dequantized: ``value`` are its integers; ``scale`` one number, or one a slice of ``axis``.
+
+    ``zero`` is its zero point where that is computed; ``zero_point`` is 0 then.
+    """
 
     value: Any
     scale: NDArray[np.float32]
     zero_point: int
     axis: int
+    zero: Any = None
 
     @property
     def largest(self) -> int:
@@ -109,6 +117,16 @@ class Matcher:
             return None
         return Quantized(call.args[0], scale.reshape(-1), int(zero.reshape(-1)[0]), int(call.attrs.axis))
 
+    def computed(self, value: Any) -> Quantized | None:
+        """Return what is dequantized to ``value`` by a constant scale and one zero point that is computed, or None."""
+        call: Any = self.definitions.get(value)
+        if name_of(call) != "dequantize" or array_of(call.args[2]) is not None or shape_of(call.args[0]) is None:
+            return None
+        scale, zero = array_of(call.args[1]), call.args[2]
+        if scale is None or scale.dtype != np.float32 or scale.size != 1 or shape_of(zero) not in {(), (1,)}:
+            return None
+        return Quantized(call.args[0], scale.reshape(-1), 0, int(call.attrs.axis), zero)
+
     def constant(self, value: Any) -> NDArray[np.float32] | None:
         """Return float32 weights, dequantized if need be, or None if they are no constants."""
         array = array_of(value)
@@ -132,7 +150,7 @@ class Matcher:
             weight: Weights with one scale, or one a slice of ``axis``, the output channels.
             axis: An axis of ``weight``.
         """
-        left, right = self.quantized(x), self.quantized(weight)
+        left, right = self.quantized(x) or self.computed(x), self.quantized(weight)
         stored = array_of(right.value) if right else None
         if left is None or right is None or stored is None:
             return None

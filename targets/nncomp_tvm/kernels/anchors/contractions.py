@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.anchors.anchor import Anchor, Matcher
@@ -33,9 +34,11 @@ def contraction(
     if found is not None:
         quantized, stored, scale = found
         bytes_ = replace(shape, integer=True, zero_point=quantized.zero_point).flattened()
-        anchor = matcher.device.contraction(quantized.value, arrange(stored), bytes_, output)
+        arranged = arrange(stored)
+        anchor = matcher.device.contraction(quantized.value, arranged, bytes_, output, zero=quantized.zero)
         if anchor is not None:
-            return replace(anchor, scale=scale)
+            sums = arranged.sum(axis=(1, 2, 3), dtype=np.int32).reshape(-1)
+            return replace(anchor, scale=scale, shift=None if quantized.zero is None else (quantized.zero, sums))
     constant = matcher.constant(weight)
     if constant is None:
         return None

@@ -48,7 +48,7 @@ def _depthwise(matcher: Matcher, call: Any, shape: Contraction, output: tuple[Ex
     x, weight = call.args
     found = matcher.integers(x, weight, 0)
     bound = 0 if found is None else exact(found[0].largest * int(np.abs(found[1].astype(int)).sum((1, 2, 3)).max()))
-    if found is not None:
+    if found is not None and found[0].zero is None:
         quantized, stored, scale = found
         work = Window(replace(shape, zero_point=quantized.zero_point), Fold.WEIGHTED, dtype_of(quantized.value))
         anchor = matcher.device.window(work, quantized.value, stored[..., 0], output)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nncomp_tvm.kernels.emit import Buffer, Expr, constant, load
+from nncomp_tvm.kernels.emit import Buffer, Expr, constant, load, splat
 from nncomp_tvm.kernels.extents import Extent, product
-from nncomp_tvm.kernels.gpu.emit import WORD, GpuCode, below, every, parts
+from nncomp_tvm.kernels.gpu.emit import WORD, GridCode, below, every, parts
 from nncomp_tvm.kernels.gpu.tiling import GpuTile, reduction, words
 from nncomp_tvm.kernels.program import Epilogue, Program
 from nncomp_tvm.kernels.tiling import Contraction
@@ -56,7 +56,7 @@ class _Kernel:
 
     def __init__(self, shape: Contraction, program: Program, tile: GpuTile) -> None:
         self.shape, self.program, self.tile = shape, program, tile
-        self.code = GpuCode()
+        self.code = GridCode()
         self.kind = "int32" if shape.integer else "float32"
         self.step = WORD if shape.integer else 1
         self.words, self.depth = words(shape), reduction(shape)
@@ -68,7 +68,9 @@ class _Kernel:
         self.access = next(n for n in (_WIDEST, 2, 1) if self.words % n == 0) if self.whole else 1
         self.pitch = tile.rows + _WIDEST  # a row of shared memory; so that columns of it lie in different banks
 
-    def write(self, input_shape: Sequence[Extent], output_shape: Sequence[Extent]) -> Any:
+    def write(
+        self, input_shape: Sequence[Extent], output_shape: Sequence[Extent], zero_shape: Sequence[Extent] | None
+    ) -> Any:
         """Return the PrimFunc."""
         shape, code, tile = self.shape, self.code, self.tile
         self.x = code.parameter(input_shape, "uint8" if shape.integer else "float32")
@@ -76,6 +78,7 @@ class _Kernel:
         packed = shape.groups * panels * self.steps * tile.depth * tile.columns
         self.w = code.parameter((packed,), self.kind)
         self.start = code.parameter((shape.groups, shape.columns), "int32") if shape.integer else None
+        self.zero = None if zero_shape is None else code.parameter(zero_shape, "uint8")
         self.epilogue = Epilogue(self.program, code)
         self.y = code.parameter(output_shape, self.program.dtype)
         self.source = code.words(self.x) if shape.integer and self.whole else self.x
@@ -177,9 +180,17 @@ class _Kernel:
         value = self._read(at, channel * self.step)
         if inside is True:
             return value
-        fill = shape.zero_point * 0x01010101 & 0xFFFFFFFF if shape.integer else 0
-        fill ^= 0x80808080 if shape.integer else 0
-        return tirx.if_then_else(inside, value, constant(fill - (fill >> 31 << 32), self.kind, self.access))
+        return tirx.if_then_else(inside, value, splat(self._padding(), self.access))
+
+    def _padding(self) -> Expr:
+        """Return a word of what stands for zero."""
+        if not self.shape.integer:
+            return tirx.const(0, self.kind)
+        if self.zero is not None:
+            zero = load(self.zero, 0).astype("int32")
+            return _from_bytes([zero] * WORD)
+        four = self.shape.zero_point * 0x01010101 ^ 0x80808080
+        return tirx.const(four - (four >> 31 << 32), "int32")
 
     def _read(self, at: Expr, channel: Expr) -> Expr:
         """Return words from element ``at`` on; bytes as signed ones."""
@@ -188,13 +199,13 @@ class _Kernel:
             return load(self.source, at, self.access)
         if self.whole:
             return load(self.source, at // WORD, self.access) ^ constant(_SIGNS, "int32", self.access)
-        total: Expr = tirx.const(_SIGNS, "int32")
+        found = []
         for byte in range(min(WORD, shape.channels)):
-            value = load(self.source, at + byte).astype("int32") << tirx.const(8 * byte, "int32")
+            value = load(self.source, at + byte).astype("int32")
             if byte >= shape.channels % WORD and shape.channels > WORD:
                 value = tirx.if_then_else(channel + byte < shape.channels, value, tirx.const(0, "int32"))
-            total = total ^ value
-        return total
+            found.append(value)
+        return _from_bytes(found)
 
     def _multiply(self, sums: Buffer, a: Buffer, b: Buffer, place: _Place) -> None:
         code, tile = self.code, self.tile
@@ -240,6 +251,14 @@ class _Kernel:
                     code.store(self.y, row * (shape.columns * shape.groups) + at, value, lanes)
 
 
+def _from_bytes(codes: Sequence[Expr]) -> Expr:
+    """Return a word of unsigned codes as signed ones."""
+    total: Expr = tirx.const(_SIGNS, "int32")
+    for place, code in enumerate(codes):
+        total = total ^ (code << tirx.const(8 * place, "int32"))
+    return total
+
+
 def write_contraction(
     shape: Contraction,
     program: Program,
@@ -247,6 +266,11 @@ def write_contraction(
     *,
     input_shape: Sequence[Extent],
     output_shape: Sequence[Extent],
+    zero_shape: Sequence[Extent] | None = None,
 ) -> Any:
-    """Return the PrimFunc: x, packed weights, [start values], operands of the program, y."""
-    return _Kernel(shape, program, tile).write(input_shape, output_shape)
+    """Return the PrimFunc: x, packed weights, [start values], [zero point], operands of the program, y.
+
+    Args:
+        zero_shape: That of the zero point of ``x``, where it is computed, and padding needs it.
+    """
+    return _Kernel(shape, program, tile).write(input_shape, output_shape, zero_shape)

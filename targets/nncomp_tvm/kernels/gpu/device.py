@@ -30,19 +30,23 @@ class GpuDevice:
         return True
 
     def contraction(
-        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...]
+        self, x: Any, weights: NDArray[Any], shape: Contraction, output: tuple[Extent, ...], *, zero: Any = None
     ) -> Anchor | None:
         """Return a contraction, of bytes with any number of channels."""
         source = shape_of(x)
         if source is None:
             return None
         start = [relax.const(start_values(shape, weights))] if shape.integer else []
+        padding = [zero] if zero is not None and any(shape.pads) else []
+        zero_shape = shape_of(zero) if padding else None
         return Anchor(
-            (shape, source, output),
+            (shape, source, output, zero_shape),
             "int32" if shape.integer else "float32",
             output,
-            lambda tile: [x, relax.const(pack(shape, tile, weights)), *start],
-            lambda program, tile: write_contraction(shape, program, tile, input_shape=source, output_shape=output),
+            lambda tile: [x, relax.const(pack(shape, tile, weights)), *start, *padding],
+            lambda program, tile: write_contraction(
+                shape, program, tile, input_shape=source, output_shape=output, zero_shape=zero_shape
+            ),
             candidates(shape),
             integer=shape.integer,
             macs=shape.macs,

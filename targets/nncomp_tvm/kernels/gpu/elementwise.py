@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from nncomp_tvm.kernels.extents import Extent, product
-from nncomp_tvm.kernels.gpu.emit import GpuCode, below, parts
+from nncomp_tvm.kernels.gpu.emit import GridCode, below, parts
 from nncomp_tvm.kernels.program import Epilogue, Program
 
 _THREADS: Final = 256
@@ -15,7 +15,7 @@ _VECTOR: Final = 4
 
 def write_elementwise(program: Program, *, rows: Extent, columns: Extent, output_shape: Sequence[Extent]) -> Any:
     """Return the PrimFunc: operands of the program, y; a thread computes four elements, one if they come otherwise."""
-    code, lanes = GpuCode(), _VECTOR if isinstance(columns, int) and columns % _VECTOR == 0 else 1
+    code, lanes = GridCode(), _VECTOR if isinstance(columns, int) and columns % _VECTOR == 0 else 1
     epilogue = Epilogue(program, code)
     y = code.parameter(output_shape, program.dtype)
     wide = code.number(columns)

@@ -14,7 +14,7 @@ WORD: Final = 4
 """Bytes of a word: what a dot product of bytes takes, and a vector of four words is the widest access."""
 
 
-class GpuCode(Code):
+class GridCode(Code):
     """A function under construction that is one launch of a grid."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.emit import Expr, constant, load, vector_type
 from nncomp_tvm.kernels.extents import Extent, product
-from nncomp_tvm.kernels.gpu.emit import GpuCode, below, parts
+from nncomp_tvm.kernels.gpu.emit import GridCode, below, parts
 from nncomp_tvm.kernels.program import Epilogue, Program
 from nncomp_tvm.kernels.window import Fold, Window
 from nncomp_tvm.library import tirx
@@ -40,7 +40,7 @@ def pack(work: Window, weights: NDArray[Any]) -> NDArray[Any]:
 
 class _WindowKernel:
     def __init__(self, work: Window, program: Program) -> None:
-        self.work, self.program, self.code = work, program, GpuCode()
+        self.work, self.program, self.code = work, program, GridCode()
         self.channels = work.shape.groups
         self.lanes = _VECTOR if self.channels % _VECTOR == 0 else 1
         self.kind = source_of(work)

@@ -131,3 +131,20 @@ def test_a_zero_point_may_be_computed(bench, rng):
         ("quantize",),
         ("matmul", "astype", "multiply"),
     }
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_zero_point_of_images_may_be_computed(bench, rng, padding):
+    """ConvInteger behind DynamicQuantizeLinear; on CPUs, what is padded with a computed number is summed as float32."""
+    x, w = rng.integers(0, 256, (2, 8, 6, 5)).astype(np.uint8), rng.integers(-127, 128, (12, 8, 3, 3)).astype(np.int8)
+
+    def body(builder, codes, zero):
+        real = builder.emit(relax.op.dequantize(codes, number(1.0), zero, axis=0))
+        weights = scaled(builder, relax.const(w), 1.0, 0, "int8")
+        return relax.op.nn.conv2d(real, weights, padding=(padding,) * 4)
+
+    got, built = bench.run(body, x, np.array(7, np.uint8))
+    padded = np.pad(x.astype(np.int64) - 7, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    np.testing.assert_array_equal(got, np.einsum("nchwij,ocij->nohw", windows, w))
+    assert [kernel.integer for kernel in built.kernels if "nn.conv2d" in kernel.ops] == [not padding]
