@@ -13,7 +13,7 @@ def bytes_text(count: int | None) -> str:
     if count is None:
         return "?"
     size, unit = float(count), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
+    while size >= (1023.995 if unit else 1024) and unit < len(_UNITS) - 1:  # what would be written as 1024.00
         size, unit = size / 1024, unit + 1
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.2f} {_UNITS[unit]}"
 
@@ -23,22 +23,42 @@ def count_text(count: int | None) -> str:
     if count is None:
         return "?"
     for size, unit in _COUNTS:
-        if count >= size:
+        if count >= size * (1 - 5e-6):  # what would be written as 1000.00 of the unit below
             divisor = 1e3 if unit == "k" else size
             return f"{count / divisor:.2f} {unit}"
     return str(count)
 
 
-def ratio_text(before: float | None, after: float | None) -> str:
-    """Return how much of ``before`` is left: ``0.26x``."""
-    return f"{after / before:.2f}x" if before and after is not None else ""
+def change_text(
+    before: float | None, after: float | None, less: str = "smaller", more: str = "larger", *, times: str = "x"
+) -> str:
+    """Return how many times less there is, or more: ``3.31x smaller``; "" where that cannot be said.
+
+    Args:
+        before, after: Not negative.
+        less, more: What it has become.
+        times: Sign behind the number.
+    """
+    if not before or after is None:
+        return ""
+    if not after:
+        return "none left"
+    ratio = max(before / after, after / before)
+    if ratio < 1.005:
+        return "unchanged" if before == after else "nearly unchanged"
+    return f"{ratio:.2f}{times} {less if after < before else more}"
+
+
+def points_text(drop: float) -> str:
+    """Return what accuracy has gained, in points: ``-0.54`` for a drop of 0.0054, and ``+0.00`` for none."""
+    return f"{round(-100 * drop, 2) + 0.0:+.2f}"
 
 
 def time_text(microseconds: float) -> str:
     """Return a time: ``1.25 ms``."""
-    if microseconds < 1e3:
+    if microseconds < 999.95:
         return f"{microseconds:.1f} us"
-    return f"{microseconds / 1e3:.2f} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.2f} s"
+    return f"{microseconds / 1e3:.2f} ms" if microseconds < 999_995 else f"{microseconds / 1e6:.2f} s"
 
 
 def energy_text(microjoules: float, unit: str = "uJ") -> str:

@@ -199,3 +199,14 @@ def test_a_request_takes_arguments_and_leaves_out_what_says_nothing():
         model=Path("net.onnx"), target="ort", budget={"min_cosine": 0.9, "max_drop": 0.0}, search={"trials": 3},
         progress=found.progress,
     )  # fmt: skip
+
+
+def test_a_report_prints_as_its_table_and_has_a_short_repr(model):
+    report = nncomp.compile(model, passes=["cleanup", "fuse"], measure=False).report
+    assert repr(report) == "<Report net.onnx for ort: done>"
+    lines = str(report).splitlines()
+    assert lines[0].split() == ["net.onnx", "before", "after"]
+    rows = {line.split("  ")[0]: line.split() for line in lines}
+    assert rows["operators"] == ["operators", "4", "3", "1.33x", "fewer"]
+    assert rows["parameters"][-1] == "unchanged"
+    assert lines[-1].startswith("against the original on random inputs, which says little about real ones: ")

@@ -59,7 +59,7 @@ def _names(outs: Sequence[Path]) -> list[str]:
 
 
 def _show(results: Sequence[Result]) -> None:
-    from nncomp.cli.tables import bytes_text, count_text, show_table, time_text
+    from nncomp.cli.tables import bytes_text, count_text, points_text, show_table, time_text
     from nncomp.wording import energy_text
 
     def text(value: float | None, form: str) -> str:
@@ -67,13 +67,13 @@ def _show(results: Sequence[Result]) -> None:
 
     columns: dict[str, list[Any]] = {
         "size": ["" if one.file_bytes is None else bytes_text(one.file_bytes) for one in results],
-        "of original": ["" if one.size_ratio is None else f"{1 / one.size_ratio:.2f}x" for one in results],
+        "smaller": ["" if one.size_ratio is None else f"{one.size_ratio:.2f}x" for one in results],
         "MACs": [count_text(one.macs) for one in results],
         "latency": ["" if one.latency_us is None else time_text(one.latency_us) for one in results],
         "faster": ["" if one.ratio is None else f"{one.ratio:.2f}x" for one in results],
         "SQNR": [_closeness(one) for one in results],
         "accuracy": [text(one.accuracy, ".2%") for one in results],
-        "drop": ["" if one.drop is None else f"{100 * one.drop:+.2f} pt" for one in results],
+        "points": ["" if one.drop is None else points_text(one.drop) for one in results],
         "INT8": [text(one.int8_coverage, ".0%") for one in results],
         "energy": ["" if one.energy_uj is None else energy_text(one.energy_uj) for one in results],
         "": ["" if one.status == "done" else one.status for one in results],

@@ -114,14 +114,14 @@ def sensitivity(
 
 
 def _show(found: Sensitivity, names: tuple[str, ...], top: int) -> None:
-    from nncomp.cli.tables import decibel_text, say, show_table
+    from nncomp.cli.tables import decibel_text, points_text, say, show_table
     from nncomp.recipe import options_section
 
     scored = found.metric is not None
     rows = [
         (
             number, layer.unit.name, layer.unit.kind, decibel_text(layer.sqnr_db), f"{layer.share:.1%}",
-            *([f"{-100 * (layer.drop or 0.0):+.2f}"] if scored else []),
+            *([points_text(layer.drop or 0.0)] if scored else []),
         )
         for number, layer in enumerate(found.layers[:top], 1)
     ]  # fmt: skip

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from nncomp.cli.tables import bytes_text, count_text, decibel_text, ratio_text, say, show_table, time_text
+from nncomp.cli.tables import bytes_text, decibel_text, points_text, say, show_table
 from nncomp.compiler import CompilePlan
 from nncomp.pipeline import PassRecord
-from nncomp.report import Accuracy, ModelFacts, NoteGroup, Report, SearchReport, grouped
+from nncomp.report import ModelFacts, NoteGroup, Report, SearchReport, grouped
+from nncomp.report.summary import accuracy_lines, before_after
 from nncomp.targets import TextTable
 
 _MAX_ISLANDS: Final = 8
@@ -28,7 +29,7 @@ def show_report(report: Report, files: Sequence[Path], *, explain: bool, tables:
     for shown in tables:
         show_table(shown.title, shown.columns, shown.rows, right=shown.right)
         say()
-    for line in (*_accuracy_lines(report), *_target_lines(report)):
+    for line in (*accuracy_lines(report), *_target_lines(report)):
         say(line)
     if report.resources is not None:
         say(
@@ -61,56 +62,8 @@ def show_plan(plan: CompilePlan) -> None:
 
 
 def _show_before_after(report: Report) -> None:
-    before, after, found = report.before, report.after, report.accuracy
-    rows: list[tuple[str, str, str, str]] = []
-
-    def row(name: str, old: int | None, new: int | None, text: object = count_text) -> None:
-        assert callable(text)
-        rows.append((name, text(old), text(new), ratio_text(old, new)))
-
-    if report.before_bytes is not None or report.after_bytes is not None:
-        row("size", report.before_bytes, report.after_bytes, bytes_text)
-    row("constants", before.weight_bytes, after.weight_bytes, bytes_text)
-    row("parameters", before.params, after.params)
-    rows.append(
-        ("operators", _operators(before), _operators(after), ratio_text(_without_qdq(before), _without_qdq(after)))
-    )
-    rows.append(("MACs", macs_text(before), macs_text(after), ratio_text(before.macs, after.macs)))
-    row("activations, peak", before.peak_activation_bytes, after.peak_activation_bytes, bytes_text)
-    if report.latency is not None:
-        speed = report.latency
-        rows.append(
-            (
-                "latency",
-                time_text(speed.baseline_us),
-                time_text(speed.latency_us),
-                f"{speed.ratio:.2f}x as fast ({speed.spread[0]:.2f} to {speed.spread[1]:.2f})",
-            )
-        )
-    if found is not None and found.before is not None and found.after is not None:
-        change = f"{100 * (found.after - found.before):+.2f} points"
-        rows.append(("accuracy", f"{found.before:.2%}", f"{found.after:.2%}", change))
-    show_table("", (report.model_name, "before", "after", ""), rows, right=(1, 2))
+    show_table("", (report.model_name, "before", "after", ""), before_after(report), right=(1, 2))
     say()
-
-
-def macs_text(facts: ModelFacts) -> str:
-    """Return the multiplications; a bound when ops that may multiply have no known cost."""
-    if not facts.unpriced:
-        return count_text(facts.macs)
-    return f">= {count_text(facts.macs)}" if facts.macs else "?"
-
-
-def _qdq(facts: ModelFacts) -> int:
-    return sum(facts.kinds.get(kind, 0) for kind in ("QuantizeLinear", "DequantizeLinear"))
-
-
-def _without_qdq(facts: ModelFacts) -> int:
-    return facts.ops - _qdq(facts)
-
-
-def _operators(facts: ModelFacts) -> str:
-    return f"{_without_qdq(facts)} + {_qdq(facts)} Q/DQ" if _qdq(facts) else str(facts.ops)
 
 
 def _is_quantized(facts: ModelFacts) -> bool:
@@ -137,17 +90,17 @@ def _show_search(found: SearchReport) -> None:
         (trial for trial in found.trials if trial.frontier or trial.chosen),
         key=lambda trial: (-(trial.ratio or 0.0), len(trial.settings)),
     )
+    scored = any(trial.drop is not None for trial in frontier)
     rows = [
         (
             "*" if trial.chosen else "",
             len(trial.settings),
             "?" if trial.sqnr_db is None else decibel_text(trial.sqnr_db),
-            *([] if trial.drop is None else [f"{-100 * trial.drop:+.2f} points"]),
+            *([] if not scored else ["?" if trial.drop is None else f"{points_text(trial.drop)} points"]),
             *([] if not measured else ["?" if trial.ratio is None else f"{trial.ratio:.2f}x"]),
         )
         for trial in frontier
     ]
-    scored = any(trial.drop is not None for trial in frontier)
     columns = ("", "given back", "SQNR", *(["accuracy"] if scored else []), *(["speed"] if measured else []))
     show_table(f"{len(found.trials)} trials, those that no other beats", columns, rows, right=(1, 2, 3, 4))
     say()
@@ -174,33 +127,6 @@ def _outcome(record: PassRecord) -> str:
     if deviation.identical:
         return "bit-identical"
     return f"{decibel_text(deviation.sqnr_db)}, relative error {deviation.relative:.1e}"
-
-
-def _accuracy_lines(report: Report) -> list[str]:
-    found = report.accuracy
-    if found is None:
-        return [f"not compared with the original: {report.accuracy_skipped}"]
-    lines = [f"against the original on {_samples(found)}: {_closeness(found)}"]
-    if len(found.outputs) > 1 and not found.identical:
-        lines += [
-            f"  {output.name}: {decibel_text(output.sqnr_db)}, cosine {output.cosine:.5f}" for output in found.outputs
-        ]
-    return lines
-
-
-def _closeness(found: Accuracy) -> str:
-    if found.identical:
-        return "bit-identical"
-    parts = [f"SQNR {decibel_text(found.sqnr_db)}", f"cosine {found.cosine:.5f}"]
-    if found.agreement is not None:
-        parts.append(f"same best class in {found.agreement:.2%}")
-    return ", ".join(parts)
-
-
-def _samples(found: Accuracy) -> str:
-    if found.source == "random inputs":
-        return "random inputs, which says little about real ones"
-    return f"{found.runs} runs of {found.source}"
 
 
 def _target_lines(report: Report) -> list[str]:

@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from nncomp.cli.streams import LONGEST, printable
-from nncomp.wording import bytes_text, count_text, decibel_text, ratio_text, time_text
+from nncomp.wording import bytes_text, change_text, count_text, decibel_text, points_text, time_text
 
 __all__ = [
-    "bytes_text", "count_text", "decibel_text", "ratio_text", "say", "show_json", "show_table", "stdout", "time_text",
+    "bytes_text", "change_text", "count_text", "decibel_text", "points_text", "say", "show_json", "show_table",
+    "stdout", "time_text",
 ]  # fmt: skip
 
 _PIPE_WIDTH: Final = 160

@@ -212,9 +212,7 @@ def _read(path: Path) -> bytes:
         ) from None
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        inside = path / "model.onnx"
-        hint = f"give the model in it, {inside}" if kind == "a folder" and inside.is_file() else ""
-        raise ModelError(f"model {str(path)!r} is {kind}", code="NNC-M006", where=where, hint=hint)
+        raise ModelError(f"model {str(path)!r} is {kind}", code="NNC-M006", where=where, hint=_contents(path))
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -223,6 +221,14 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"model {str(path)!r}: the file is empty", code="NNC-M001", where=where)
     _refuse_other_formats(data, path)
     return data
+
+
+def _contents(folder: Path) -> str:
+    """Return what to do with what a folder holds that was given as a model; "" where nobody knows."""
+    if (folder / "model.onnx").is_file():
+        return f"give the model in it, {folder / 'model.onnx'}"
+    reports = [folder / name for name in ("report.json", "report.rejected.json")]
+    return f"to see the report in it: nncomp report {folder}" if any(one.is_file() for one in reports) else ""
 
 
 def _refuse_other_formats(data: bytes, path: Path) -> None:

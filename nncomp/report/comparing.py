@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from nncomp.errors import UsageError, Where
+from nncomp.ops.components import components
 from nncomp.report.report import SCHEMA
 
 _NAMES: Final = ("report.json", "report.rejected.json")
@@ -126,24 +129,40 @@ def result_of(name: str, report: Mapping[str, Any]) -> Result:
 
 
 def layer_times(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[float | None]]]:
-    """Return the time of each layer in each report, by the value that it computes; the one that differs most first.
+    """Return the times of the same work in each report, the one that differs most first.
 
-    Layers that are timed in one report only are left out.
+    Layers of one model are the same work when they have the same main op, or compute the same value: where one result
+    has in one layer what another has in two, the two count together. What is timed in one report only is left out.
     """
-    times: dict[str, list[float | None]] = {}
-    names: dict[str, str] = {}
-    for number, report in enumerate(reports):
-        for layer, time in zip(report["layers"]["items"], report["measured"]["layers"], strict=False):
-            if time["latency_us"] is not None:
-                times.setdefault(layer["output"], [None] * len(reports))[number] = time["latency_us"]
-                names.setdefault(layer["output"], layer["name"])
-    shared = {output: found for output, found in times.items() if sum(one is not None for one in found) > 1}
+    timed = [
+        (number, report["model"]["digest"], layer, time["latency_us"])
+        for number, report in enumerate(reports)
+        for layer, time in zip(report["layers"]["items"], report["measured"]["layers"], strict=False)
+        if time["latency_us"] is not None
+    ]
+    names: dict[tuple[str, str, str], int] = {}
+    pairs = [
+        (names.setdefault((key, digest, layer[key]), place), place)
+        for place, (_, digest, layer, _) in enumerate(timed)
+        for key in ("name", "output")
+    ]
+    groups: dict[int, list[int]] = {}
+    for place, root in enumerate(components(len(timed), *np.array(pairs, np.int64).reshape(-1, 2).T)):
+        groups.setdefault(int(root), []).append(place)
+    found: list[tuple[str, list[float | None]]] = []
+    for members in groups.values():
+        times: list[float | None] = [None] * len(reports)
+        for place in members:
+            number, _, _, time = timed[place]
+            times[number] = (times[number] or 0.0) + time
+        if sum(one is not None for one in times) > 1:
+            found.append((timed[members[0]][2]["name"], times))
 
-    def difference(output: str) -> float:
-        known = [one for one in shared[output] if one is not None]
+    def difference(work: tuple[str, list[float | None]]) -> float:
+        known = [one for one in work[1] if one is not None]
         return max(known) - min(known)
 
-    return [(names[output], shared[output]) for output in sorted(shared, key=lambda one: (-difference(one), one))]
+    return sorted(found, key=lambda work: (-difference(work), work[0]))
 
 
 def _slowest(report: Mapping[str, Any]) -> str:

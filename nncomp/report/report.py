@@ -84,7 +84,7 @@ class Resources:
     peak_memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """What a compilation did; see the module for its JSON form."""
 
@@ -156,6 +156,15 @@ class Report:
         return (
             _NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
         )
+
+    def __str__(self) -> str:
+        """Return the gist of it: a table before and after, and how near the outputs are to the original's."""
+        from nncomp.report.summary import summary
+
+        return summary(self)
+
+    def __repr__(self) -> str:
+        return f"<Report {self.model_name} for {self.target}: {self.status}>"
 
     def _repr_html_(self) -> str:
         """Return the gist of it, as notebooks show it."""

@@ -162,6 +162,8 @@ def test_a_path_that_is_no_regular_file_is_refused_before_it_is_opened(compile_,
     assert (status, out) == (3, "")
     assert f"nncomp: error NNC-M006: {expected.format(path)}\n" in err
     if sort == "folder":
+        (path / "report.json").write_text("{}")
+        assert f"  hint: to see the report in it: nncomp report {path}\n" in compile_(path)[2]
         (path / "model.onnx").write_bytes(b"")
         assert f"  hint: give the model in it, {path}/model.onnx\n" in compile_(path)[2]
     if sort == "missing":

@@ -25,7 +25,7 @@ def test_the_result_is_a_table_before_and_after_a_table_of_passes_and_a_few_line
     lines = ended.out.splitlines()
     assert lines[0].split() == ["net.onnx", "before", "after"]
     rows = {line.partition("  ")[0]: line.split() for line in lines}
-    assert rows["operators"] == ["operators", "2", "1", "0.50x"]
+    assert rows["operators"] == ["operators", "2", "1", "2.00x", "fewer"]
     assert rows["latency"][1:8] == ["100.0", "us", "50.0", "us", "2.00x", "as", "fast"]
     assert rows["drop-identity"][1:7] == ["exact", "2", "->", "1", "bit-identical", rows["drop-identity"][6]]
     assert rows["blur"][1:4] == ["lossy", "1", "->"]

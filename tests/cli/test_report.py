@@ -31,7 +31,7 @@ def test_results_stand_side_by_side(run, outs):
     ended = run("report", *outs)
     assert ended.status == 0
     lines = [line.split() for line in ended.out.splitlines()]
-    assert lines[0] == ["result", "size", "of", "original", "MACs", "SQNR"]
+    assert lines[0] == ["result", "size", "smaller", "MACs", "SQNR"]
     assert [line[0] for line in lines[2:4]] == ["soft", "hard"]
     assert "different models" not in ended.out
 

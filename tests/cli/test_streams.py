@@ -7,7 +7,7 @@ import pytest
 
 from nncomp.cli import progress
 from nncomp.cli.streams import one_line, prepare_streams, printable
-from nncomp.cli.tables import bytes_text, count_text, decibel_text, ratio_text, show_table, time_text
+from nncomp.cli.tables import bytes_text, change_text, count_text, decibel_text, points_text, show_table, time_text
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,25 @@ def test_a_stream_that_is_closed_from_the_start_is_replaced(monkeypatch):
         (count_text(2_500_000), "2.50 M"),
         (count_text(3_000_000_000_000), "3.00 T"),
         (count_text(None), "?"),
-        (ratio_text(4, 1), "0.25x"),
-        (ratio_text(0, 1), ""),
-        (ratio_text(None, 1), ""),
+        (bytes_text(1024 * 1024 - 1), "1.00 MiB"),
+        (count_text(999_994), "999.99 k"),
+        (count_text(999_995), "1.00 M"),
+        (change_text(4, 1), "4.00x smaller"),
+        (change_text(4, 5), "1.25x larger"),
+        (change_text(4, 1, "fewer", "more"), "4.00x fewer"),
+        (change_text(4, 4), "unchanged"),
+        (change_text(1000, 999), "nearly unchanged"),
+        (change_text(4, 0), "none left"),
+        (change_text(0, 1), ""),
+        (change_text(None, 1), ""),
+        (change_text(1, None), ""),
+        (points_text(0.0054), "-0.54"),
+        (points_text(-0.0054), "+0.54"),
+        (points_text(0.0), "+0.00"),
+        (points_text(0.00001), "+0.00"),
+        (points_text(-0.00001), "+0.00"),
+        (time_text(999.96), "1.00 ms"),
+        (time_text(999_996), "1.00 s"),
         (time_text(12.34), "12.3 us"),
         (time_text(12_340), "12.34 ms"),
         (time_text(1_234_000), "1.23 s"),

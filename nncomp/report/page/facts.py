@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from nncomp.report.page import told
 from nncomp.report.page.rendering import duration_text, percent_text
-from nncomp.wording import bytes_text, count_text, energy_text
+from nncomp.wording import bytes_text, change_text, count_text, energy_text, points_text
 
 _LONGEST_REMARK: Final = 72
-_SAME: Final = 0.005
 _QUANTIZERS: Final = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -84,8 +83,8 @@ def before_after(report: Mapping[str, Any]) -> list[Fact]:
     found += [
         _fact("Constants", before["weight_bytes"], after["weight_bytes"], bytes_text),
         _fact("Parameters", before["params"], after["params"], count_text),
-        Fact("Operators", _operators(before), _operators(after), _left(_plain_ops(before), _plain_ops(after))),
-        Fact("Multiplications (MACs)", _macs(before), _macs(after), _left(before["macs"], after["macs"])),
+        Fact("Operators", _operators(before), _operators(after), _fewer(_plain_ops(before), _plain_ops(after))),
+        Fact("Multiplications (MACs)", _macs(before), _macs(after), _fewer(before["macs"], after["macs"])),
         _fact("Peak of activations", before["peak_activation_bytes"], after["peak_activation_bytes"], bytes_text),
         _fact("Bytes read and written", before["traffic_bytes"], after["traffic_bytes"], bytes_text),
     ]
@@ -125,32 +124,29 @@ def _short(text: str) -> str:
 
 def _points(drop: float) -> str:
     """Return a change of accuracy in points, with its sign."""
-    points = round(-100 * drop, 2)
-    return f"{points:+.2f}".replace("-", "−") if points else "±0.00"
+    text = points_text(drop)
+    return "±0.00" if text == "+0.00" else text.replace("-", "−")
 
 
 def _fact(name: str, before: int | None, after: int | None, text: Any) -> Fact:
-    return Fact(name, text(before), text(after), _left(before, after))
+    return Fact(name, text(before), text(after), (_fewer if text is count_text else _change)(before, after))
 
 
 def _shrunk(before: float | None, after: float | None, less: str, more: str, remark: str) -> Figure:
     """Return how many times less there is, or how many times more where it has grown."""
-    if not before or not after:
-        return Figure("–", less, remark)
-    if abs(before / after - 1) < _SAME:
+    said = _change(before, after, less, more)
+    if "unchanged" in said:
         return Figure("same", less.removeprefix("fewer ").replace("smaller", "size"), remark)
-    return (
-        Figure(f"{before / after:.2f}×", less, remark)
-        if after < before
-        else Figure(f"{after / before:.2f}×", more, remark)
-    )
+    times, _, name = said.partition(" ")
+    return Figure(times, name, remark) if times.endswith("×") else Figure("–", less, remark)
 
 
-def _left(before: float | None, after: float | None) -> str:
-    if not before or after is None:
-        return ""
-    change = 100 * (after / before - 1)
-    return "unchanged" if abs(change) < 0.05 else f"{change:+.1f} %".replace("-", "−")
+def _fewer(before: float | None, after: float | None) -> str:
+    return _change(before, after, "fewer", "more")
+
+
+def _change(before: float | None, after: float | None, *words: str) -> str:
+    return change_text(before, after, *words, times="×")
 
 
 def _plain_ops(facts: Mapping[str, Any]) -> int:
