@@ -53,6 +53,7 @@ class TvmArtifact(Artifact):
         compiled: what is known of the functions inside; others are TVM's own.
         files: further files, by what their names end in.
         foreign: why this machine cannot run it, "" when it can.
+        emulated: samples on which its kernels, run by the CPU in the place of a GPU, gave what ONNX Runtime gives.
     """
 
     executable: Any
@@ -61,6 +62,7 @@ class TvmArtifact(Artifact):
     compiled: tuple[CompiledKernel, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     foreign: str = ""
+    emulated: int = 0
     _times: dict[str, KernelTime] = field(default_factory=dict, init=False, repr=False)
 
     def save(self, folder: Path, *, name: str = "model") -> tuple[Path, ...]:
@@ -81,7 +83,10 @@ class TvmArtifact(Artifact):
 
     def unrunnable(self) -> str:
         """Return why this machine cannot run it, such as for want of a GPU; "" when it can."""
-        return self.foreign
+        if not self.emulated:
+            return self.foreign
+        samples = f"{self.emulated} sample{'s' * (self.emulated > 1)}"
+        return f"{self.foreign}; emulated on the CPU, it agrees with ONNX Runtime on {samples}"
 
     def run(self, feeds: Feeds) -> dict[str, Any]:
         """Run once; outputs by name.
@@ -112,6 +117,7 @@ class TvmArtifact(Artifact):
         return {
             "device": self.manifest.device,
             "target": self.manifest.target,
+            **({"emulated_samples": self.emulated} if self.emulated else {}),
             "library_bytes": len(self._library),
             "code_bytes": code_bytes(self._library),
             "kernels": [

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nncomp.errors import NncompError, RecipeError, UnsupportedError
+from nncomp.gate import HALF_LIMIT
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
 from nncomp_tvm.artifact import CompiledKernel, TvmArtifact, last_line
 from nncomp_tvm.cubin import resources
-from nncomp_tvm.gating import UnseenWarning, checked
-from nncomp_tvm.gpu import GpuBuild, build_gpu, detected_arch, gpu_at_hand
+from nncomp_tvm.emulation import Emulator
+from nncomp_tvm.emulation.judging import checked_by_emulation
+from nncomp_tvm.gating import checked, unseen
+from nncomp_tvm.gpu import GpuBuild, GpuCode, build_gpu, code_for_gpu, detected_arch, gpu_at_hand
 from nncomp_tvm.kernels import CpuTarget, TuningOptions, TuningProgress, build_cpu
 from nncomp_tvm.library import VERSION, is_cpu, lacking_features, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
@@ -24,7 +29,7 @@ from nncomp_tvm.manifest import Manifest
 from nncomp_tvm.nvrtc import compiler_missing
 
 if TYPE_CHECKING:
-    from nncomp_tvm.target import CpuOptions
+    from nncomp_tvm.target import CpuOptions, CudaOptions
 
 
 def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Sizes, command: str) -> TvmArtifact:
@@ -66,7 +71,7 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
         )
         return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, foreign=foreign)
 
-    return _gated(graph, ctx, sizes, compiled, command)
+    return _gated(graph, ctx, sizes, compiled, command=command)
 
 
 def _tuning(options: CpuOptions, ctx: Context) -> TuningOptions | None:
@@ -82,14 +87,13 @@ def _tuning(options: CpuOptions, ctx: Context) -> TuningOptions | None:
     return TuningOptions(options.tune_trials, options.tune_seconds, database, tell)
 
 
-def build_for_cuda(graph: Graph, ctx: Context, *, arch: str, half: bool, sizes: Sizes, command: str) -> TvmArtifact:
-    """Return ``graph`` as code for an NVIDIA GPU.
+def build_for_cuda(graph: Graph, ctx: Context, *, options: CudaOptions, sizes: Sizes, command: str) -> TvmArtifact:
+    """Return ``graph`` as code for an NVIDIA GPU; where there is none, the gate runs its kernels on the CPU.
 
     Args:
         graph: A model's own graph; it stays as it is.
         ctx: As for :func:`build_for_cpu`.
-        arch: Such as ``sm_80``; that of the first GPU if empty, ``sm_80`` where there is none.
-        half: Multiply and accumulate in 16 bits.
+        options: For what GPU, and how; without ``arch`` for the first GPU, ``sm_80`` where there is none.
         sizes: What is fixed; all else stays symbolic.
         command: Target as the command line writes it.
 
@@ -99,24 +103,49 @@ def build_for_cuda(graph: Graph, ctx: Context, *, arch: str, half: bool, sizes: 
     """
     if compiler_missing():
         raise UnsupportedError(f"target 'tvm-cuda' needs NVRTC: {compiler_missing()}", code="NNC-T001")
-    chosen = arch or detected_arch()
-    target = {"kind": "cuda", "arch": chosen, "half": half}
+    arch = options.arch or detected_arch()
+    target = {"kind": "cuda", "arch": arch, "half": options.half}
+    excused = HALF_LIMIT if options.half else 0.0
 
-    def compiled(lowered: Lowered) -> TvmArtifact:
+    def manifest(lowered: Lowered) -> Manifest:
+        return Manifest(lowered.inputs, lowered.outputs, "cuda", target, VERSION, lowered.pinned)
+
+    def code(lowered: Lowered) -> GpuCode:
         with compiler_errors():
-            built = build_gpu(lowered.module, chosen, half=half)
-        manifest = Manifest(lowered.inputs, lowered.outputs, "cuda", target, VERSION, lowered.pinned)
+            return code_for_gpu(lowered.module, arch, half=options.half)
+
+    def assembled(lowered: Lowered, code: GpuCode) -> TvmArtifact:
+        with compiler_errors():
+            built = build_gpu(code)
         files = {"ptx": built.ptx, "cubin": built.cubin}
         kernels = tuple(_launched(built))
-        foreign = "" if gpu_at_hand() else "there is no GPU"
-        return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, files=files, foreign=foreign)
+        return TvmArtifact(code.executable, manifest(lowered), ctx.threads, compiled=kernels, files=files)
 
-    return _gated(graph, ctx, sizes, compiled, command)
+    if gpu_at_hand():
+        return _gated(
+            graph, ctx, sizes, lambda lowered: assembled(lowered, code(lowered)), command=command, excused=excused
+        )
+
+    def emulator(lowered: Lowered, made: GpuCode, seconds: float = float("inf")) -> Emulator:
+        with compiler_errors():
+            return Emulator(made, manifest(lowered), seconds=seconds)
+
+    def again(piece: Graph, feeds: Feeds) -> Emulator:
+        small = lower(piece, ctx.ops, _sizes_of(feeds))
+        return emulator(small, code(small))
+
+    lowered = lower(graph, ctx.ops, sizes)
+    made = code(lowered)
+    seen = checked_by_emulation(
+        partial(emulator, lowered, made), manifest(lowered), graph, ctx, again,
+        command=command, excused=excused, wanted=options.emulate,
+    )  # fmt: skip
+    return replace(assembled(lowered, made), foreign="there is no GPU", emulated=seen)
 
 
 def _launched(built: GpuBuild) -> Iterator[CompiledKernel]:
     """Yield the kernels of a GPU with what is known of them."""
-    written, needs = {one.name: one for one in built.written}, resources(built.cubin)
+    written, needs = {one.name: one for one in built.code.written}, resources(built.cubin)
     for name in built.kernels:
         own, need = written.get(name), needs.get(f"{name}_kernel", {})
         if own is None:
@@ -126,19 +155,29 @@ def _launched(built: GpuBuild) -> Iterator[CompiledKernel]:
 
 
 def _gated(
-    graph: Graph, ctx: Context, sizes: Sizes, compiled: Callable[[Lowered], TvmArtifact], command: str
+    graph: Graph,
+    ctx: Context,
+    sizes: Sizes,
+    compiled: Callable[[Lowered], TvmArtifact],
+    *,
+    command: str,
+    excused: float = 0.0,
 ) -> TvmArtifact:
     """Return what is built, checked as far as this machine can run it."""
     artifact = compiled(lower(graph, ctx.ops, sizes))
     if artifact.foreign:
-        ctx.warn(UnseenWarning(f"the gate could not look: {artifact.foreign}", code="NNC-W063"))
+        unseen(ctx, artifact.foreign)
         return artifact
 
     def again(piece: Graph, feeds: Feeds) -> TvmArtifact:
-        fixed = Sizes({name: np.shape(array) for name, array in feeds.items()}, dict(feeds))
-        return compiled(lower(piece, ctx.ops, fixed))
+        return compiled(lower(piece, ctx.ops, _sizes_of(feeds)))
 
-    return checked(artifact, graph, ctx, again, command=command)
+    checked(artifact, graph, ctx, again, command=command, excused=excused)
+    return artifact
+
+
+def _sizes_of(feeds: Feeds) -> Sizes:
+    return Sizes({name: np.shape(array) for name, array in feeds.items()}, dict(feeds))
 
 
 @contextlib.contextmanager

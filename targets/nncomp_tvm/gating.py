@@ -7,8 +7,9 @@ piece of the graph that still does is looked for and left beside the output.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from onnx.reference import ReferenceEvaluator
@@ -19,7 +20,8 @@ from nncomp.ir import DataType, Graph, TensorType
 from nncomp.onnx_io import graph_to_proto
 from nncomp.passes import Context
 from nncomp.runtime import Feeds, RuntimeFailure, Session, random_feeds
-from nncomp_tvm.artifact import TvmArtifact
+from nncomp_tvm.emulation import KernelFault, TimeIsUp
+from nncomp_tvm.manifest import Manifest
 from nncomp_tvm.reproducing import Build, Reproducer
 
 FLOAT_LIMIT: Final = 1e-4
@@ -28,51 +30,83 @@ FLOAT_LIMIT: Final = 1e-4
 QUANTIZED_LIMIT: Final = 0.05
 """The same where the graph quantizes: a sum between two codes may become either, and what follows moves on."""
 
-_SAMPLES: Final = 4
-
 
 class UnseenWarning(NncompWarning):
     """A build that could not be compared."""
 
 
-def checked(artifact: TvmArtifact, graph: Graph, ctx: Context, build: Build, *, command: str) -> TvmArtifact:
-    """Return ``artifact`` when its results are those of ONNX Runtime on calibration inputs, or on random ones.
+class Runnable(Protocol):
+    """What the gate runs: an artifact, or one of a GPU that the CPU emulates."""
+
+    manifest: Manifest
+
+    def run(self, feeds: Feeds, /) -> dict[str, Any]:
+        """Run once; outputs by name."""
+
+
+def checked(
+    built: Runnable, graph: Graph, ctx: Context, build: Build, *, command: str, most: int = 4, excused: float = 0.0
+) -> int:
+    """Compare results with those of ONNX Runtime on calibration inputs, or on random ones; return on how many.
 
     Args:
-        artifact: What was built from ``graph``.
+        built: What was built from ``graph``.
         graph: A model's own graph.
         ctx: For data, seed, and where to leave a reproducer.
         build: Builds another graph in the same way, for given inputs; for the search of what is wrong.
         command: Target as the command line writes it, for the replay.
+        most: Samples to look at.
+        excused: Relative error of floats that is the build's own choice, such as to compute in 16 bits.
 
     Raises:
         GateError: the results differ (NNC-G005).
     """
     try:
-        samples = _samples(graph, artifact, ctx)
+        samples = _samples(graph, built.manifest, ctx, most)
     except NncompError as error:
-        return _unseen(artifact, ctx, error.message)
+        return unseen(ctx, error.message)
     reference = reference_of(graph)
+    problem_of = partial(fault_or_difference, excused=excused)
     for feeds in samples:
         try:
             expected = reference(feeds)
         except RuntimeFailure as error:
-            return _unseen(artifact, ctx, f"the graph cannot be run for comparison: {error.message}")
-        problem = difference(graph, expected, artifact.run(feeds))
+            return unseen(ctx, f"the graph cannot be run for comparison: {error.message}")
+        try:
+            problem = problem_of(graph, expected, built, feeds)
+        except TimeIsUp as error:
+            return unseen(ctx, error.message)
         if problem:
             hint = ""
             if ctx.reproducer is not None:
-                hint = Reproducer(build, difference, reference_of).write(graph, feeds, ctx.reproducer, command, problem)
+                hint = Reproducer(build, problem_of, reference_of).write(graph, feeds, ctx.reproducer, command, problem)
             raise GateError(f"the compiled model is wrong: {problem}", code="NNC-G005", hint=hint)
-    return artifact
+    return len(samples)
 
 
-def difference(graph: Graph, expected: Mapping[str, Any], got: Mapping[str, Any]) -> str:
+def unseen(ctx: Context, reason: str) -> int:
+    """Warn that nothing could be compared; return 0, the number of samples."""
+    ctx.warn(UnseenWarning(f"the gate could not look: {reason}", code="NNC-W063"))
+    return 0
+
+
+def fault_or_difference(
+    graph: Graph, expected: Mapping[str, Any], built: Runnable, feeds: Feeds, *, excused: float = 0.0
+) -> str:
+    """Run ``built`` and say what is wrong: a fault of a kernel, or a :func:`difference`; "" if nothing is."""
+    try:
+        got = built.run(feeds)
+    except KernelFault as fault:
+        return fault.message
+    return difference(graph, expected, got, excused=excused)
+
+
+def difference(graph: Graph, expected: Mapping[str, Any], got: Mapping[str, Any], *, excused: float = 0.0) -> str:
     """Say how results differ from ONNX Runtime's by more than the graph's types excuse, "" if they do not.
 
     Float outputs are held to a relative error (L2), integers to equality; quantized outputs may be one step off.
     """
-    limit = _limit(graph)
+    limit = max(_limit(graph), excused)
     for name, wanted in expected.items():
         found = got[name]
         if isinstance(wanted, list) != isinstance(found, list):
@@ -116,20 +150,20 @@ def reference_of(graph: Graph) -> Callable[[Feeds], dict[str, Any]]:
     return run
 
 
-def _samples(graph: Graph, artifact: TvmArtifact, ctx: Context) -> list[Feeds]:
+def _samples(graph: Graph, manifest: Manifest, ctx: Context, most: int) -> list[Feeds]:
     if ctx.data is not None:
-        return list(islice(iter(ctx.data), _SAMPLES))
+        return list(islice(iter(ctx.data), most))
+    return [random_feeds(with_sizes(graph, manifest), seed=ctx.seed)]
+
+
+def with_sizes(graph: Graph, manifest: Manifest) -> Graph:
+    """Return a copy of ``graph`` whose inputs have the sizes that were compiled for."""
     twin = graph.clone()
-    for port in artifact.manifest.inputs:
+    for port in manifest.inputs:
         value = twin.find(port.name)
         if port.shape is not None and isinstance(value.type, TensorType):
             twin.set_type(value, TensorType(value.type.dtype, tuple(dim or None for dim in port.shape)))
-    return [random_feeds(twin, seed=ctx.seed)]
-
-
-def _unseen(artifact: TvmArtifact, ctx: Context, reason: str) -> TvmArtifact:
-    ctx.warn(UnseenWarning(f"the gate could not look: {reason}", code="NNC-W063"))
-    return artifact
+    return twin
 
 
 def _limit(graph: Graph) -> float:

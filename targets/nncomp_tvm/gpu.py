@@ -34,24 +34,41 @@ _LIMITS: Final[Mapping[str, int]] = {
 
 
 @dataclass(frozen=True)
-class GpuBuild:
-    """What was compiled.
+class GpuCode:
+    """What TVM makes of a module.
 
     Attributes:
         executable: TVM's.
         source: CUDA C++.
-        ptx: Assembly for any GPU of at least this architecture.
-        cubin: Machine code for the architecture.
-        kernels: Names of the functions that are launched, without TVM's ending ``_kernel``.
-        written: What is known of those that are ours.
+        module: What it was made from: Relax, and scheduled TIR.
+        target: TVM's.
+        arch: Such as ``sm_80``.
+        written: What is known of the kernels that are ours.
     """
 
     executable: Any
     source: str
+    module: Any
+    target: Any
+    arch: str
+    written: tuple[KernelInfo, ...]
+
+
+@dataclass(frozen=True)
+class GpuBuild:
+    """What was compiled.
+
+    Attributes:
+        code: What TVM made.
+        ptx: Assembly for any GPU of at least this architecture.
+        cubin: Machine code for the architecture.
+        kernels: Names of the functions that are launched, without TVM's ending ``_kernel``.
+    """
+
+    code: GpuCode
     ptx: bytes
     cubin: bytes
     kernels: tuple[str, ...]
-    written: tuple[KernelInfo, ...]
 
 
 def gpu_at_hand() -> bool:
@@ -66,16 +83,13 @@ def detected_arch() -> str:
     return f"sm_{str(tvm.cuda(0).compute_version).replace('.', '')}"
 
 
-def build_gpu(module: Any, arch: str, *, half: bool) -> GpuBuild:
-    """Compile ``main`` of a Relax module for a GPU.
+def code_for_gpu(module: Any, arch: str, *, half: bool) -> GpuCode:
+    """Write CUDA for ``main`` of a Relax module, and the host's code around it.
 
     Args:
         module: ``main`` in NCHW, parameters bound as constants.
         arch: Such as ``sm_80``.
         half: Multiply and accumulate in 16 bits; inputs and outputs keep their types.
-
-    Raises:
-        UnsupportedError: there is no CUDA compiler (NNC-T001).
     """
     target = tvm.target.Target({"kind": "cuda", "arch": arch, **_LIMITS}, host={"kind": "llvm"})
     written: list[KernelInfo] = []
@@ -105,13 +119,22 @@ def build_gpu(module: Any, arch: str, *, half: bool) -> GpuBuild:
             module, target=target, relax_pipeline=relax.pipeline.default_build_pipeline(), tir_pipeline="s_tir"
         )
     source = "\n".join(one.inspect_source() for one in _modules(executable.mod) if one.kind == "cuda")
+    return GpuCode(executable, source, module, target, arch, tuple(written))
+
+
+def build_gpu(code: GpuCode) -> GpuBuild:
+    """Compile CUDA for the architecture that it was written for.
+
+    Raises:
+        UnsupportedError: there is no CUDA compiler (NNC-T001).
+    """
     with _compiler() as flags:
         ptx, cubin = (
-            bytes(nvcc.compile_cuda(source, target_format=kind, arch=arch, options=flags, compiler="nvrtc"))
+            bytes(nvcc.compile_cuda(code.source, target_format=kind, arch=code.arch, options=flags, compiler="nvrtc"))
             for kind in ("ptx", "cubin")
         )
     kernels = tuple(sorted(re.findall(r"\.entry (\w+)_kernel\b", ptx.decode())))
-    return GpuBuild(executable, source, ptx, cubin, kernels, tuple(written))
+    return GpuBuild(code, ptx, cubin, kernels)
 
 
 @contextmanager

@@ -17,13 +17,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import tvm
+import tvm_ffi
 from tvm import relax, s_tir, te, tirx, topi
 from tvm.ir import GenericConst as Constant
+from tvm.ir.instrument import pass_instrument
 from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.s_tir import dlight
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812  as all of TVM calls it
 from tvm.support import nvcc
+from tvm.tirx.compilation_pipeline import register_tir_pipeline
 
 __all__ = [
     "VERSION",
@@ -33,11 +36,15 @@ __all__ = [
     "T",
     "constant",
     "dlight",
+    "ffi_include_paths",
+    "ffi_library",
     "is_cpu",
     "lacking_features",
     "nvcc",
     "onnx_frontend",
+    "pass_instrument",
     "quiet",
+    "register_tir_pipeline",
     "relax",
     "s_tir",
     "te",
@@ -61,6 +68,16 @@ def constant(array: npt.NDArray[Any]) -> Expr:
 def tensor(array: npt.NDArray[Any], device: Any = None) -> Any:
     """Return a TVM tensor on ``device``, default the CPU."""
     return tvm.runtime.tensor(np.asarray(array, order="C"), device or tvm.cpu())
+
+
+def ffi_include_paths() -> list[str]:
+    """Return the folders with the headers of TVM's calling convention."""
+    return [str(path) for path in tvm_ffi.libinfo.include_paths()]
+
+
+def ffi_library() -> str:
+    """Return the path of the library that they belong to."""
+    return str(tvm_ffi.libinfo.find_libtvm_ffi())
 
 
 def is_cpu(name: str) -> bool:

@@ -18,10 +18,9 @@ from nncomp.ir import Graph, Op, Value
 from nncomp.onnx_io import save, write_atomically
 from nncomp.reduce import reduce_graph
 from nncomp.runtime import Feeds, Session
-from nncomp.targets import Artifact
 
 Array: TypeAlias = npt.NDArray[Any]
-Build: TypeAlias = Callable[[Graph, Feeds], Artifact]
+Build: TypeAlias = Callable[[Graph, Feeds], Any]
 Outputs: TypeAlias = Mapping[str, Any]
 
 _TRIES: Final = 60
@@ -35,12 +34,12 @@ class Reproducer:
 
     Attributes:
         build: Builds a graph for given inputs.
-        difference: Says how outputs differ, expected ones first; "" if they do not.
+        problem: Says what is wrong with what was built from a graph, which should give the outputs, on the inputs.
         reference: Returns what gives the expected outputs of a graph.
     """
 
     build: Build
-    difference: Callable[[Graph, Outputs, Outputs], str]
+    problem: Callable[[Graph, Outputs, Any, Feeds], str]
     reference: Callable[[Graph], Callable[[Feeds], dict[str, Any]]]
 
     def write(self, graph: Graph, feeds: Feeds, folder: Path, command: str, problem: str) -> str:
@@ -88,7 +87,7 @@ class Reproducer:
             try:
                 inputs = inputs_of(piece)
                 expected = self.reference(piece)(inputs)
-                return bool(self.difference(piece, expected, self.build(piece, inputs).run(inputs)))
+                return bool(self.problem(piece, expected, self.build(piece, inputs), inputs))
             except (NncompError, KeyError):
                 return False
 

@@ -39,6 +39,7 @@ class CudaOptions(SizeOptions):
 
     arch: str = option("", pattern=r"^(sm_\d+a?)?$", help="such as 'sm_90'; the first GPU's if empty, or sm_80")
     half: bool = option(False, help="multiply and accumulate in 16 bits")
+    emulate: bool | None = option(None, help="let the CPU run the kernels for the gate where there is no GPU")
 
 
 class LoweringTarget(Target):
@@ -126,7 +127,7 @@ class TvmCudaTarget(LoweringTarget):
         return compiler_missing() if find_spec("tvm") else "pip install 'nncomp[tvm-cuda]'"
 
     def build(self, graph: Graph, ctx: Context) -> Artifact:
-        """Compile ``graph``; where there is a GPU, compare it with ONNX Runtime.
+        """Compile ``graph``, and compare it with ONNX Runtime; where there is no GPU, the CPU runs its kernels.
 
         Raises:
             UnsupportedError: an op does not lower (NNC-T002), or NVRTC is not installed (NNC-T001).
@@ -134,6 +135,4 @@ class TvmCudaTarget(LoweringTarget):
         """
         from nncomp_tvm.building import build_for_cuda
 
-        options = self.options
-        sizes = self._sizes(graph, ctx)
-        return build_for_cuda(graph, ctx, arch=options.arch, half=options.half, sizes=sizes, command=self.spec)
+        return build_for_cuda(graph, ctx, options=self.options, sizes=self._sizes(graph, ctx), command=self.spec)

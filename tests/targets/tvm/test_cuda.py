@@ -76,10 +76,7 @@ def test_a_library_is_built_without_a_gpu_with_a_kernel_for_each_fused_op(compil
     assert all(name.encode() in cubin for name in kernels)
     halves = [line for line in ptx.splitlines() if ".f16" in line]
     assert bool(halves) == bool(options.get("half"))
-    if artifact.unrunnable():
-        assert [(note.code, note.reason) for note in ctx.notes] == [
-            ("NNC-W063", "the gate could not look: there is no GPU")
-        ]
+    assert [note.code for note in ctx.notes] == ([] if artifact.emulated or not artifact.unrunnable() else ["NNC-W063"])
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ ROWS = np.array(
 @pytest.fixture
 def ungated(monkeypatch):
     """Builds that nobody compares: it is the tests that do."""
-    monkeypatch.setattr("nncomp_tvm.building.checked", lambda artifact, *rest, **named: artifact)
+    monkeypatch.setattr("nncomp_tvm.building.checked", lambda *rest, **named: 1)
 
 
 def assert_equals(text, feeds, *, opset=18):
