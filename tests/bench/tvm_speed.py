@@ -32,9 +32,7 @@ from nncomp_tvm.lowering import Sizes, lower
 
 def prepared(path):
     """Return the graph after the target's default recipe."""
-    with tempfile.TemporaryDirectory() as folder:
-        passes = ["cleanup", "fuse", "cleanup"]
-        return load(nncomp.compile(path, "ort", passes=passes, measure=False).save(folder)[0])
+    return nncomp.compile(path, "ort", passes=["cleanup", "fuse", "cleanup"], measure=False).graph
 
 
 class OnnxRuntime:
@@ -55,12 +53,12 @@ class OnnxRuntime:
 class Tvm:
     """A model compiled by our kernels."""
 
-    def __init__(self, path, feeds, tuning=None):
+    def __init__(self, path, feeds, tuning=None, cpu=None):
         graph = prepared(path)
         shapes = {name: array.shape for name, array in feeds.items()}
         lowered = lower(graph, builtin_table(), Sizes(shapes, feeds))
         start = time.process_time()
-        self.built = build_cpu(lowered.module, CpuTarget.host(), threads=1, tuning=tuning)
+        self.built = build_cpu(lowered.module, cpu or CpuTarget.host(), threads=1, tuning=tuning)
         self.seconds = time.process_time() - start
         self.machine = relax.VirtualMachine(self.built.executable, tvm.cpu())
         self.main = self.machine["main"]

@@ -2,8 +2,8 @@
 
 The way of a module: ``integers`` puts conversions where kernels look for them; ``layout`` turns images to NHWC;
 ``regions`` cuts the function into kernels, each an anchor (``anchors``) with the elementwise operators behind it
-(``program``); ``contraction``, ``window``, ``products`` and ``rows`` write each kernel as a loop nest of TIR
-(``emit``), no schedule involved; ``building`` puts it together and leaves the rest to TVM. ``tuning`` measures
+(``program``); ``contraction``, ``window``, ``taps``, ``products`` and ``rows`` write each kernel as a loop nest of
+TIR (``emit``), no schedule involved; ``building`` puts it together and leaves the rest to TVM. ``tuning`` measures
 tiles where asked to.
 """
 

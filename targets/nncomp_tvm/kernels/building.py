@@ -30,6 +30,7 @@ class KernelInfo:
         tile: How it is cut.
         macs: Its multiplications.
         tuned: Whether the tile was measured, not estimated.
+        work: What it computes before those that are fused behind it: the key of its anchor.
     """
 
     name: str
@@ -38,6 +39,7 @@ class KernelInfo:
     tile: Tile
     macs: int
     tuned: bool
+    work: Hashable
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def emit(module: Any, cuts: Mapping[Any, Cut], tuned: Mapping[str, Tile]) -> tup
                 f"nncomp_{name}"[:96],
             )
             anchor, name = region.anchor, names[key].name_hint
-            infos.append(KernelInfo(name, region.ops, anchor.integer, tile, anchor.macs, workload(region) in tuned))
+            known = workload(region) in tuned
+            infos.append(KernelInfo(name, region.ops, anchor.integer, tile, anchor.macs, known, anchor.key))
         return names[key]
 
     def rewrite(walk: Walk, item: Any) -> Any:

@@ -16,6 +16,7 @@ from nncomp_tvm.kernels.packing import pack, pack_window, start_values
 from nncomp_tvm.kernels.products import Product, write_product
 from nncomp_tvm.kernels.program import Program
 from nncomp_tvm.kernels.rows import Rows, write_rows
+from nncomp_tvm.kernels.taps import pack_taps, takes_taps, taps_candidates, write_taps
 from nncomp_tvm.kernels.tiling import Contraction, Tile, candidates
 from nncomp_tvm.kernels.window import Window, window_candidates, write_window
 from nncomp_tvm.library import relax
@@ -63,10 +64,12 @@ class CpuDevice:
         )
 
     def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[Extent, ...]) -> Anchor | None:
-        """Return a window; its sums are float32, also those of bytes."""
+        """Return a window; its sums are float32, also those of bytes, if there is no instruction for these."""
         source = shape_of(x)
         if source is None:
             return None
+        if weights is not None and takes_taps(work, self.cpu):
+            return self._taps(work, x, weights, source, output)
         operands = [x] if weights is None else [x, relax.const(pack_window(weights))]
 
         def write(program: Program, tile: Tile) -> Any:
@@ -83,6 +86,28 @@ class CpuDevice:
             window_candidates(work, self.cpu),
             integer=work.dtype != "float32",
             macs=work.shape.macs,
+        )
+
+    def _taps(
+        self, work: Window, x: Any, weights: NDArray[Any], source: tuple[Extent, ...], output: tuple[Extent, ...]
+    ) -> Anchor:
+        shape = work.shape
+        packed, starts = (relax.const(array) for array in pack_taps(shape, self.cpu, weights))
+
+        def write(program: Program, tile: Tile) -> Any:
+            return write_taps(
+                shape, program, tile, self.cpu, input_shape=source, output_shape=output, parallel=self.parallel
+            )
+
+        return Anchor(
+            (work, source, output),
+            "int32",
+            output,
+            lambda tile: [x, packed, starts] if shape.zero_point else [x, packed],
+            write,
+            taps_candidates(shape, self.cpu),
+            integer=True,
+            macs=shape.macs,
         )
 
     def product(self, shape: Product, left: Any, right: Any) -> Anchor | None:

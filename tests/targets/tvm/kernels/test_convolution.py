@@ -90,6 +90,28 @@ def quantized(w, scales, zero, options):
     return body
 
 
+@pytest.mark.parametrize(
+    ("shape", "weights", "options"),
+    [
+        ((1, 40, 9, 9), (3, 3), {"padding": (2, 0, 2, 2), "dilation": (2, 2)}),
+        ((2, 16, 3, 7), (5, 3), {"padding": (4, 1, 3, 1)}),  # every output line sees other rows
+        ((1, 24, 12, 6), (6, 2), {"padding": (3, 1, 0, 0), "strides": (2, 1)}),  # two groups of rows, blocks overlap
+        ((1, 11, 5, 5), (1, 4), {"padding": (0, 2, 0, 1)}),  # half a vector of channels
+        ((1, 5, 6, 6), (3, 3), {"padding": (1, 1, 1, 1)}),  # too few channels for products of four rows
+    ],
+)
+@pytest.mark.parametrize("zero", [0, 200])
+def test_depthwise_convolutions_of_bytes_are_exact(bench, rng, shape, weights, options, zero):
+    channels = shape[1]
+    assert_exact(bench, rng, shape, (channels, 1, *weights), {**options, "groups": channels}, zero)
+
+
+def test_a_depthwise_convolution_multiplies_bytes(bench, rng):
+    body = quantized(rng.integers(-128, 128, (16, 1, 3, 3)).astype(np.int8), np.ones(16, np.float32), 0, {"groups": 16})
+    built = type(bench)(CpuTarget.named("icelake-server")).build(body, np.zeros((1, 16, 6, 6), np.uint8))
+    assert "vpdpbusd" in built.executable.mod.imports[0].inspect_source("asm")
+
+
 @pytest.mark.parametrize(("mcpu", "instruction"), [("icelake-server", "vpdpbusd"), ("haswell", "vpmaddwd")])
 def test_the_machine_code_multiplies_bytes(bench, rng, mcpu, instruction):
     body = quantized(rng.integers(-128, 128, (16, 8, 1, 1)).astype(np.int8), np.ones(16, np.float32), 0, {})
