@@ -183,7 +183,8 @@ class _Cutter:
         names = (name_of(binding.value) for binding in chosen)
         inner = frozenset(binding.var for binding in chosen[:-1])
         ops = tuple(name for name in names if name != "reshape")
-        program, operands = finished(region.anchor, region.leaves, region.operands, region.steps)
+        result = region.values[chosen[-1].var]
+        program, operands = finished(region.anchor, region.leaves, region.operands, region.steps, result)
         return Cut(chosen[-1].var, region.anchor, program, operands, inner, ops)
 
     def _append(self, region: Region, binding: Any) -> None:

@@ -34,7 +34,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 def finished(
-    anchor: Anchor, leaves: Sequence[Leaf], operands: Sequence[Any], steps: Sequence[Step]
+    anchor: Anchor, leaves: Sequence[Leaf], operands: Sequence[Any], steps: Sequence[Step], result: int
 ) -> tuple[Program, tuple[Any, ...]]:
     """Return the program of a region, and its operands.
 
@@ -43,8 +43,9 @@ def finished(
         leaves: Values from 1 up.
         operands: Those of leaves without a literal.
         steps: Values from -1 down.
+        result: The value that it gives.
     """
-    return _Rewriter(anchor, leaves, operands, steps).run()
+    return _Rewriter(anchor, leaves, operands, steps).run(result)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class _Rewriter:
         self._new: list[Step] = []
         self._moved: dict[int, int] = {}  # old step -> new one
 
-    def run(self) -> tuple[Program, tuple[Any, ...]]:
+    def run(self, result: int) -> tuple[Program, tuple[Any, ...]]:
         for number, step in enumerate(self._old, 1):
             found = None
             if step.op == "quantize":
@@ -94,11 +95,11 @@ class _Rewriter:
                 inputs = tuple(self._at(value) for value in step.inputs)
                 found = self._emit(step.op, inputs, step.dtype, step.attrs)
             self._moved[-number] = found
-        return self._pruned()
+        return self._pruned(result)
 
-    def _pruned(self) -> tuple[Program, tuple[Any, ...]]:
+    def _pruned(self, result: int) -> tuple[Program, tuple[Any, ...]]:
         """Leave what nothing reads, and number leaves and steps in one row."""
-        used = {self._at(-len(self._old))} if self._old else {0}
+        used = {self._at(result)}
         for number in range(len(self._new), 0, -1):
             if -number in used:
                 used.update(self._new[number - 1].inputs)
@@ -149,8 +150,16 @@ class _Rewriter:
         step = self._step(value)
         if step is None or step.op != "multiply":
             return None
-        total, factor = self._exact(step.inputs[0]), self._constant(step.inputs[1])
-        return (total, factor) if total is not None and factor is not None else None
+        for one, other in (step.inputs, step.inputs[::-1]):
+            total, factor = self._exact(one), self._constant(other)
+            if total is not None and factor is not None:
+                return total, factor
+        return None
+
+    def _is_product(self, value: int) -> bool:
+        """Whether it is an integer times something."""
+        step = self._step(value)
+        return step is not None and step.op == "multiply" and any(self._exact(one) is not None for one in step.inputs)
 
     def _bounded(self, value: int) -> tuple[int, list[tuple[float, float]]]:
         """Return what Relu and Clip bound, and by what."""
@@ -220,8 +229,11 @@ class _Rewriter:
         step = self._step(value)
         if step is None or step.op != "add":
             return None, value
-        bias = self._constant(step.inputs[1])
-        return (None, value) if bias is None else (bias, step.inputs[0])
+        for one, other in (step.inputs, step.inputs[::-1]):
+            bias = self._constant(other)
+            if bias is not None:
+                return bias, one
+        return None, value
 
     def _sum(self, total: _Sum, bias: NDArray[np.int32]) -> int:
         """Add a bias to integers."""
@@ -237,15 +249,16 @@ class _Rewriter:
 
     def _biased(self, step: Step) -> int | None:
         """float(sum) s + b as QGemm has it, float(sum + b / s) s, where b / s is whole; else rounded after each."""
-        product = self._step(step.inputs[0])
-        total = self._exact(product.inputs[0]) if product is not None and product.op == "multiply" else None
-        if total is None:
-            return None
-        bias, found = self._constant(step.inputs[1]), self._scaled(step.inputs[0])
-        whole = None if bias is None or found is None else _in_units(bias, found[1])
-        if found is None or whole is None:
-            return self._emit("add_rounded", tuple(self._at(value) for value in step.inputs))
-        return self._emit("multiply", (self._real(self._sum(total, whole), total), self._numbers(found[1])))
+        for one, other in (step.inputs, step.inputs[::-1]):
+            if not self._is_product(one):
+                continue
+            bias, found = self._constant(other), self._scaled(one)
+            whole = None if bias is None or found is None else _in_units(bias, found[1])
+            if found is None or whole is None:
+                return self._emit("add_rounded", (self._at(one), self._at(other)))
+            total, factor = found
+            return self._emit("multiply", (self._real(self._sum(total, whole), total), self._numbers(factor)))
+        return None
 
     def _combined(self, value: int, target: _Target) -> int | None:
         """A sum or a product of two tensors of codes."""

@@ -157,3 +157,9 @@ def test_pooling_and_means(bench, rng):
     average = np.lib.stride_tricks.sliding_window_view(windows.max((-1, -2)), (2, 2), axis=(2, 3)).mean((-1, -2))
     np.testing.assert_allclose(got, average.mean((2, 3)), rtol=1e-4, atol=1e-5)
     assert [kernel.ops for kernel in built.kernels] == [("nn.max_pool2d",), ("nn.avg_pool2d",), ("mean",)]
+
+
+def test_a_cast_to_what_it_is_copies(bench, rng):
+    x = rng.standard_normal((3, 40), np.float32)
+    got, _ = bench.run(lambda builder, value: relax.op.astype(value, "float32"), x)
+    np.testing.assert_array_equal(got, x)

@@ -197,7 +197,8 @@ def test_windows_are_averaged_to_within_one_step(tmp_path):
     assert (steps > 0).mean() < 0.05
 
 
-def test_what_is_computed_from_dynamic_codes_is_equal(tmp_path):
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_computed_from_dynamic_codes_is_equal(tmp_path, order):
     """DynamicQuantizeLinear and MatMulInteger: products are rounded before the bias is added."""
     model = Model((6, 16), seed=1)
     model.feeds["x0"] = model.rng.standard_normal((6, 16)).astype(np.float32)
@@ -205,7 +206,8 @@ def test_what_is_computed_from_dynamic_codes_is_equal(tmp_path):
     w = model.constant(model.rng.integers(-127, 128, (16, 40)).astype(np.int8))
     total = model.op("Cast", model.op("MatMulInteger", "q", w, "z"), to=1)
     scale = model.op("Mul", "s", model.constant(model.rng.uniform(0.001, 0.01, 40).astype(np.float32)))
-    model.op("Add", model.op("Mul", total, scale), model.constant(model.rng.standard_normal(40).astype(np.float32)))
+    bias = model.constant(model.rng.standard_normal(40).astype(np.float32))
+    model.op("Add", *((bias, model.op("Mul", total, scale))[::order]))
     expected, kinds = of_onnxruntime(model, tmp_path)
     assert "DynamicQuantizeMatMul" in kinds
     np.testing.assert_array_equal(of_tvm(model), expected)
