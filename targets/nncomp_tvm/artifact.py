@@ -1,13 +1,16 @@
-"""What the targets build: a shared library with its parameters inside, and a manifest that says how to call it."""
+"""What the targets build: a shared library, its parameters, and a manifest that says how to call it."""
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,8 +20,8 @@ from nncomp.ir import Graph
 from nncomp.onnx_io import write_atomically
 from nncomp.runtime import Feeds, RuntimeFailure, Session
 from nncomp.targets import Artifact, Kernel, Measurement
-from nncomp_tvm.manifest import Manifest
-from nncomp_tvm.timing import KernelTime, code_bytes, kernel_times
+from nncomp_tvm.manifest import Manifest, Parameters
+from nncomp_tvm.timing import CallTime, call_times, code_bytes
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class CompiledKernel:
     resources: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call of a function of the library, and the names of the graph's values that it computes."""
+
+    kernel: str
+    values: tuple[str, ...]
+
+
 @dataclass
 class TvmArtifact(Artifact):
     """A compiled model.
@@ -52,6 +63,8 @@ class TvmArtifact(Artifact):
         threads: for :meth:`measure`.
         compiled: what is known of the functions inside; others are TVM's own.
         files: further files, by what their names end in.
+        parameters: TVM's tensors that ``main`` takes behind the inputs.
+        calls: of functions in one run, in order.
         foreign: why this machine cannot run it, "" when it can.
         emulated: samples on which its kernels, run by the CPU in the place of a GPU, gave what ONNX Runtime gives.
     """
@@ -63,20 +76,24 @@ class TvmArtifact(Artifact):
     files: Mapping[str, bytes] = field(default_factory=dict)
     foreign: str = ""
     emulated: int = 0
-    _times: dict[str, KernelTime] = field(default_factory=dict, init=False, repr=False)
+    parameters: tuple[Any, ...] = ()
+    calls: tuple[Call, ...] = ()
+    _times: list[CallTime] = field(default_factory=list, init=False, repr=False)
 
     def save(self, folder: Path, *, name: str = "model") -> tuple[Path, ...]:
-        """Write ``<name>.so`` and ``<name>.json``; for a GPU ``<name>.ptx`` and ``<name>.cubin``, too.
+        """Write ``<name>.so``, ``<name>.json`` and ``<name>.params``; for a GPU ``<name>.ptx`` and ``<name>.cubin``.
 
         Raises:
             UnsupportedError: there is no C++ compiler to link with (NNC-T001).
             ResourceError: the disk refused a write (NNC-E001).
         """
         library, manifest = folder / f"{name}.so", folder / f"{name}.json"
+        stored = self._stored
         write_atomically(library, [self._library])
-        write_atomically(manifest, [self.manifest.to_json().encode()])
-        others = []
-        for ending, data in self.files.items():
+        found = Parameters(f"{name}.params", len(self.parameters), len(stored), sha256(stored).hexdigest())
+        write_atomically(manifest, [self.manifest.to_json(found if self.parameters else None).encode()])
+        others: list[Path] = []
+        for ending, data in {**({"params": stored} if self.parameters else {}), **self.files}.items():
             others.append(folder / f"{name}.{ending}")
             write_atomically(others[-1], [data])
         return library, manifest, *others
@@ -112,37 +129,57 @@ class TvmArtifact(Artifact):
         there when :meth:`measure` was called before.
         """
         known = {kernel.name: kernel for kernel in self.compiled}
-        times = self._times
-        names = dict.fromkeys([*sorted(times, key=lambda name: -times[name].us), *known])
+        times: dict[str, list[float]] = defaultdict(list)
+        for call in self._times:
+            times[call.kernel].append(call.us)
+        values: dict[str, dict[str, None]] = defaultdict(dict)
+        for one in self.calls:
+            values[one.kernel].update(dict.fromkeys(one.values))
+        names = dict.fromkeys([*sorted(times, key=lambda name: -sum(times[name])), *known])
         return {
             "device": self.manifest.device,
             "target": self.manifest.target,
             **({"emulated_samples": self.emulated} if self.emulated else {}),
             "library_bytes": len(self._library),
             "code_bytes": code_bytes(self._library),
+            "parameter_bytes": len(self._stored),
             "kernels": [
                 {
                     **asdict(known.get(name, CompiledKernel(name, (), integer=False))),
-                    "calls": times[name].calls if name in times else 0,
-                    "us": round(times[name].us, 1) if name in times else None,
+                    "computes": list(values[name]),
+                    "calls": len(times[name]),
+                    "us": round(sum(times[name]), 1) if times[name] else None,
                 }
                 for name in names
             ],
         }
 
     def kernels(self, feeds: Feeds, *, graph: Graph | None = None, seconds: float = 0.25) -> tuple[Kernel, ...]:
-        """Return the functions that one run calls, each with the time of its calls together.
+        """Return the calls of functions in one run, in their order, each with what it computes and its time.
 
         ``graph`` would run on ONNX Runtime, whose kernels are not this target's to name: there are none for it.
         """
         if graph is not None or self.unrunnable():
             return ()
         known = {kernel.name: kernel for kernel in self.compiled}
-        times = self._loaded.timed(feeds, seconds=seconds)
-        return tuple(
-            Kernel(name, (), known[name].integer if name in known else None, time.us if seconds else None)
-            for name, time in times.items()
-        )
+        waiting: dict[str, list[Call]] = defaultdict(list)
+        for one in self.calls:
+            waiting[one.kernel].append(one)
+        found = []
+        for call in self._loaded.timed(feeds, seconds=seconds):
+            own = known.get(call.kernel)
+            values = waiting[call.kernel].pop(0).values if waiting[call.kernel] else ()
+            kind = "+".join(own.ops) if own is not None and own.ops else call.kernel
+            integer = own is not None and own.integer
+            moves = _moves(own.ops) if own is not None and own.ops else bool(_MOVING.fullmatch(call.kernel))
+            found.append(Kernel(kind, values, None if moves else integer, call.us if seconds else None))
+        return tuple(found)
+
+    @cached_property
+    def _stored(self) -> bytes:
+        from nncomp_tvm.library import stored_tensors
+
+        return stored_tensors(self.parameters)
 
     @cached_property
     def _library(self) -> bytes:
@@ -165,7 +202,21 @@ class TvmArtifact(Artifact):
     def _loaded(self) -> Loaded:
         if self.foreign:
             raise UnsupportedError(f"the library cannot be run here: {self.foreign}")
-        return Loaded(self.executable, self.manifest)
+        return Loaded(self.executable, self.manifest, self.parameters)
+
+
+_MOVES: Final = (
+    "transpose", "reshape", "squeeze", "expand_dims", "flatten", "concatenate", "strided_slice", "take", "cast", "pad",
+    "broadcast_to", "split", "tile", "repeat", "full", "layout_transform", "gather_elements", "gather_nd", "arange",
+)  # fmt: skip
+"""TVM's operators that compute no numbers, as functions of the library are named after them."""
+
+_MOVING: Final = re.compile(rf"(?:fused_)?(?:(?:{'|'.join(_MOVES)})\d*_?)+\d*")
+
+
+def _moves(ops: Sequence[str]) -> bool:
+    """Whether a kernel of ours only moves or converts numbers."""
+    return set(ops) <= {"quantize", "dequantize", "astype", "reshape"}
 
 
 class Loaded:
@@ -174,15 +225,18 @@ class Loaded:
     Args:
         module: TVM's executable, or a module loaded from a library.
         manifest: what goes in and comes out.
+        parameters: what ``main`` takes behind the inputs.
     """
 
-    def __init__(self, module: Any, manifest: Manifest) -> None:
+    def __init__(self, module: Any, manifest: Manifest, parameters: Sequence[Any] = ()) -> None:
         from nncomp_tvm.library import relax, tvm
 
         self._manifest = manifest
         self._device = tvm.device(manifest.device, 0)
         self._machine = relax.VirtualMachine(module, self._device)
         self._main = self._machine["main"]
+        on_host = manifest.device == "cpu"
+        self._parameters = [one if on_host else one.copyto(self._device) for one in parameters]
 
     def run(self, feeds: Feeds) -> dict[str, Any]:
         """Run once; outputs by name.
@@ -194,9 +248,9 @@ class Loaded:
         outputs = [result] if len(self._manifest.outputs) == 1 else list(result)
         return {port.name: _plain(value) for port, value in zip(self._manifest.outputs, outputs, strict=True)}
 
-    def timed(self, feeds: Feeds, *, seconds: float = 0.25) -> dict[str, KernelTime]:
-        """Return the time of each kernel in one run, by name."""
-        return kernel_times(self._machine, self.bound(feeds), seconds=seconds)
+    def timed(self, feeds: Feeds, *, seconds: float = 0.25) -> list[CallTime]:
+        """Return the time of each call of a kernel in one run, in their order."""
+        return call_times(self._machine, self.bound(feeds), seconds=seconds)
 
     def bound(self, feeds: Feeds) -> Any:
         """Return a callable that runs on ``feeds``, which are brought to the device once, and gives TVM's results."""
@@ -215,6 +269,7 @@ class Loaded:
                     f"input {port.name!r} is {_short(array)}: the library was built for {_short(pinned)}"
                 )
             arguments.append(tensor(array, self._device))
+        arguments += self._parameters
         main = self._main
 
         def call() -> Any:

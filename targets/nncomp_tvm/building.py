@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,13 @@ from nncomp.gate import HALF_LIMIT
 from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
-from nncomp_tvm.artifact import CompiledKernel, TvmArtifact, last_line
+from nncomp_tvm.artifact import Call, CompiledKernel, TvmArtifact, last_line
 from nncomp_tvm.cubin import resources
 from nncomp_tvm.emulation import Emulator
 from nncomp_tvm.emulation.judging import checked_by_emulation
 from nncomp_tvm.gating import checked, unseen
 from nncomp_tvm.gpu import GpuBuild, GpuCode, build_gpu, code_for_gpu, detected_arch, gpu_at_hand
-from nncomp_tvm.kernels import CpuTarget, TuningOptions, TuningProgress, build_cpu
+from nncomp_tvm.kernels import CpuTarget, Site, TuningOptions, TuningProgress, build_cpu
 from nncomp_tvm.library import VERSION, is_cpu, lacking_features, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
 from nncomp_tvm.manifest import Manifest
@@ -69,9 +69,25 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
             CompiledKernel(one.name, one.ops, integer=one.integer, macs=one.macs, tuned=one.tuned)
             for one in built.kernels
         )
-        return TvmArtifact(built.executable, manifest, ctx.threads, compiled=kernels, foreign=foreign)
+        return TvmArtifact(
+            built.executable,
+            manifest,
+            ctx.threads,
+            compiled=kernels,
+            foreign=foreign,
+            parameters=built.parameters,
+            calls=_calls(lowered, built.sites),
+        )
 
     return _gated(graph, ctx, sizes, compiled, command=command)
+
+
+def _calls(lowered: Lowered, sites: Sequence[Site]) -> tuple[Call, ...]:
+    """Return calls with the names of the values that they compute."""
+    return tuple(
+        Call(site.kernel, tuple(dict.fromkeys(name for number in site.ops for name in lowered.names[number])))
+        for site in sites
+    )
 
 
 def _tuning(options: CpuOptions, ctx: Context) -> TuningOptions | None:
@@ -119,7 +135,8 @@ def build_for_cuda(graph: Graph, ctx: Context, *, options: CudaOptions, sizes: S
             built = build_gpu(code)
         files = {"ptx": built.ptx, "cubin": built.cubin}
         kernels = tuple(_launched(built))
-        return TvmArtifact(code.executable, manifest(lowered), ctx.threads, compiled=kernels, files=files)
+        calls = _calls(lowered, code.sites)
+        return TvmArtifact(code.executable, manifest(lowered), ctx.threads, compiled=kernels, files=files, calls=calls)
 
     if gpu_at_hand():
         return _gated(

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nncomp.errors import UnsupportedError
-from nncomp_tvm.kernels.building import KernelInfo, emit
+from nncomp_tvm.kernels.building import Emitted, KernelInfo, emit
 from nncomp_tvm.kernels.gpu.device import GpuDevice
 from nncomp_tvm.kernels.graph import is_plain
 from nncomp_tvm.kernels.integers import normalised
 from nncomp_tvm.kernels.layout import channels_last
 from nncomp_tvm.kernels.regions import cut
+from nncomp_tvm.kernels.sites import Site, sites_of
 from nncomp_tvm.library import dlight, nvcc, relax, tvm
 from nncomp_tvm.nvrtc import compiler_missing, toolkit
 
@@ -44,6 +45,7 @@ class GpuCode:
         target: TVM's.
         arch: Such as ``sm_80``.
         written: What is known of the kernels that are ours.
+        sites: Calls of functions in ``main``, in order.
     """
 
     executable: Any
@@ -52,6 +54,7 @@ class GpuCode:
     target: Any
     arch: str
     written: tuple[KernelInfo, ...]
+    sites: tuple[Site, ...]
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,20 @@ def code_for_gpu(module: Any, arch: str, *, half: bool) -> GpuCode:
         half: Multiply and accumulate in 16 bits; inputs and outputs keep their types.
     """
     target = tvm.target.Target({"kind": "cuda", "arch": arch, **_LIMITS}, host={"kind": "llvm"})
-    written: list[KernelInfo] = []
+    emitted = Emitted(module)
     if is_plain(module["main"]) and not half:
         device = GpuDevice()
         module = channels_last(normalised(module, device))
-        module, written = emit(module, cut(module["main"], device), {})
+        emitted = emit(module, cut(module["main"], device), {})
+        module = emitted.module
     passes = [
         *([relax.transform.ToMixedPrecision(out_dtype="float32")] if half else []),
         relax.transform.LegalizeOps(),
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FoldConstant(),
         relax.transform.FuseOps(),
+    ]
+    schedules = [
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(),
         dlight.ApplyDefaultSchedule(
@@ -115,11 +121,13 @@ def code_for_gpu(module: Any, arch: str, *, half: bool) -> GpuCode:
     ]
     with target:
         module = tvm.transform.Sequential(passes)(module)
+        sites = sites_of(module, emitted.calls)
+        module = tvm.transform.Sequential(schedules)(module)
         executable = tvm.compile(
             module, target=target, relax_pipeline=relax.pipeline.default_build_pipeline(), tir_pipeline="s_tir"
         )
     source = "\n".join(one.inspect_source() for one in _modules(executable.mod) if one.kind == "cuda")
-    return GpuCode(executable, source, module, target, arch, tuple(written))
+    return GpuCode(executable, source, module, target, arch, tuple(emitted.kernels), sites)
 
 
 def build_gpu(code: GpuCode) -> GpuBuild:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ import tvm_ffi
 from tvm import relax, s_tir, te, tirx, topi
 from tvm.ir import GenericConst as Constant
 from tvm.ir.instrument import pass_instrument
+from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.s_tir import dlight
 from tvm.script.ir_builder import IRBuilder
@@ -33,6 +34,7 @@ __all__ = [
     "Constant",
     "Expr",
     "IRBuilder",
+    "PyExprMutator",
     "T",
     "constant",
     "dlight",
@@ -40,6 +42,7 @@ __all__ = [
     "ffi_library",
     "is_cpu",
     "lacking_features",
+    "mutator",
     "nvcc",
     "onnx_frontend",
     "pass_instrument",
@@ -47,6 +50,7 @@ __all__ = [
     "register_tir_pipeline",
     "relax",
     "s_tir",
+    "stored_tensors",
     "te",
     "tensor",
     "tirx",
@@ -95,6 +99,11 @@ def lacking_features(cpu: str) -> list[str]:
         return {str(one) for one in found if str(one).startswith(("avx", "amx", "fma", "sse", "bmi", "f16c", "sve"))}
 
     return sorted(vectors(cpu) - vectors(str(codegen.llvm_get_system_cpu())))
+
+
+def stored_tensors(tensors: Sequence[Any]) -> bytes:
+    """Return tensors in TVM's form of a file of parameters, named "0", "1", ... in order."""
+    return bytes(tvm.runtime.save_param_dict({str(number): one for number, one in enumerate(tensors)}))
 
 
 @contextlib.contextmanager

@@ -26,6 +26,16 @@ class Port:
     shape: tuple[int | str, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """A file of tensors: TVM's form of them, names "0", "1", ... in the order in which ``main`` takes them."""
+
+    file: str
+    count: int
+    bytes: int
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a caller of the library must know.
@@ -45,8 +55,16 @@ class Manifest:
     tvm: str
     pinned: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
-    def to_json(self) -> str:
-        """Return the file's text; the same for the same build."""
+    def to_json(self, parameters: Parameters | None = None) -> str:
+        """Return the file's text, the same for the same build.
+
+        Args:
+            parameters: Where the tensors are that ``main`` takes behind its inputs, if it takes any.
+        """
         pinned = {name: array.tolist() for name, array in self.pinned.items()}
-        content = {"schema": SCHEMA, "nncomp": __version__, "entry": "main", **asdict(self), "pinned": pinned}
+        stored = asdict(parameters) if parameters is not None else None
+        content = {
+            "schema": SCHEMA, "nncomp": __version__, "entry": "main", **asdict(self), "pinned": pinned,
+            "parameters": stored,
+        }  # fmt: skip
         return json.dumps(content, indent=2) + "\n"

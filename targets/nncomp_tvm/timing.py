@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,22 +15,22 @@ _BUILTIN: Final = ("vm.", "vm_", "main", "runtime.", "__")
 
 
 @dataclass(frozen=True, slots=True)
-class KernelTime:
-    """Calls in one run, and microseconds of them together: the median over runs."""
+class CallTime:
+    """A call of a kernel in one run, and its microseconds: the median over runs."""
 
-    calls: int
+    kernel: str
     us: float
 
 
-def kernel_times(machine: Any, run: Callable[[], object], *, seconds: float) -> dict[str, KernelTime]:
-    """Return the time of each kernel in one run, by name.
+def call_times(machine: Any, run: Callable[[], object], *, seconds: float) -> list[CallTime]:
+    """Return the time of each call of a kernel in one run, in their order.
 
     Args:
         machine: TVM's virtual machine.
         run: Runs it once.
         seconds: Wall time to spend, at the most, after a first run.
     """
-    spans: list[dict[str, list[float]]] = []
+    spans: list[list[tuple[str, float]]] = []
     started = [0.0]
 
     def instrument(func: Any, name: str, before: bool, code: int, *arguments: Any) -> int:
@@ -40,21 +39,23 @@ def kernel_times(machine: Any, run: Callable[[], object], *, seconds: float) -> 
         if before:
             started[0] = time.perf_counter()
         elif not str(name).startswith(_BUILTIN):
-            spans[-1][str(name)].append(now - started[0])
+            spans[-1].append((str(name), now - started[0]))
         return 0
 
     machine.set_instrument(instrument)
     try:
         end = time.monotonic() + seconds
         while len(spans) < _MOST_RUNS and (not spans or time.monotonic() < end):
-            spans.append(defaultdict(list))
+            spans.append([])
             run()
     finally:
         machine.set_instrument(lambda *arguments: 0)
-    names = spans[-1]
-    return {
-        name: KernelTime(len(names[name]), 1e6 * statistics.median(sum(one[name]) for one in spans)) for name in names
-    }
+    names = [name for name, _ in spans[-1]]
+    alike = [[span for _, span in one] for one in spans if [name for name, _ in one] == names]
+    return [
+        CallTime(name, 1e6 * statistics.median(times))
+        for name, times in zip(names, zip(*alike, strict=True), strict=True)
+    ]
 
 
 def code_bytes(library: bytes) -> int:

@@ -62,7 +62,7 @@ class Tvm:
         self.seconds = time.process_time() - start
         self.machine = relax.VirtualMachine(self.built.executable, tvm.cpu())
         self.main = self.machine["main"]
-        self.inputs = [tensor(feeds[port.name]) for port in lowered.inputs]
+        self.inputs = [*(tensor(feeds[port.name]) for port in lowered.inputs), *self.built.parameters]
 
     def __call__(self):
         return self.main(*self.inputs)

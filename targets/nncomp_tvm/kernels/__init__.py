@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from nncomp_tvm.kernels.building import CpuBuild, KernelInfo, build_cpu
 from nncomp_tvm.kernels.cpu import ByteDot, CpuTarget
+from nncomp_tvm.kernels.sites import Site
 from nncomp_tvm.kernels.tuning import TuningOptions, TuningProgress
 
-__all__ = ["ByteDot", "CpuBuild", "CpuTarget", "KernelInfo", "TuningOptions", "TuningProgress", "build_cpu"]
+__all__ = ["ByteDot", "CpuBuild", "CpuTarget", "KernelInfo", "Site", "TuningOptions", "TuningProgress", "build_cpu"]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.extents import Extent, extent_of, known
 from nncomp_tvm.library import Constant, constant, relax, tvm
+from nncomp_tvm.origins import origin_of
 
 Rewrite = Callable[["Walk", Any], Any]
 """Given the walk and a call with its new arguments, return the expression to bind instead."""
@@ -48,18 +49,26 @@ def bindings(function: Any) -> list[Any]:
 
 
 def is_plain(function: Any) -> bool:
-    """Whether a function is a list of calls, tuples and names: no branches, casts of shapes, inner functions."""
+    """Whether a function is a list of calls, tuples and names: no branches, no inner functions."""
     plain = relax.Call | relax.Var | Constant | relax.Tuple | relax.TupleGetItem | relax.ShapeExpr
     return isinstance(function.body, relax.SeqExpr) and all(
-        isinstance(binding, relax.VarBinding) and isinstance(binding.value, plain) for binding in bindings(function)
+        isinstance(binding, relax.VarBinding | relax.MatchCast) and isinstance(binding.value, plain)
+        for binding in bindings(function)
     )
 
 
 class Walk:
-    """Writes ``main`` anew."""
+    """Writes ``main`` anew: what is emitted for a binding is named as that is.
 
-    def __init__(self, module: Any, rewrite: Rewrite) -> None:
-        self._module, self._rewrite = module, rewrite
+    Args:
+        module: What is read.
+        rewrite: Says what each call becomes.
+        further: Parameters of the new ``main`` behind the old ones.
+    """
+
+    def __init__(self, module: Any, rewrite: Rewrite, further: Sequence[Any] = ()) -> None:
+        self._module, self._rewrite, self._further = module, rewrite, further
+        self._name = ""
         self.builder = relax.BlockBuilder(module)
         self.new: dict[Any, Any] = {}
 
@@ -69,7 +78,7 @@ class Walk:
             return expression
         expression = self.builder.normalize(expression)
         folded = _fold(expression)
-        return self.builder.emit(expression) if folded is None else constant(folded)
+        return self.builder.emit(expression, self._name) if folded is None else constant(folded)
 
     def argument(self, expression: Any) -> Any:
         """Return what an old expression has become."""
@@ -85,10 +94,14 @@ class Walk:
         main = self._module[variable]
         attributes = dict(main.attrs) if main.attrs else {}
         attributes.pop("global_symbol", None)
-        with self.builder.function("main_", list(main.params), attributes):
+        with self.builder.function("main_", [*main.params, *self._further], attributes):
             with self.builder.dataflow():
                 for binding in bindings(main):
                     value = binding.value
+                    self._name = binding.var.name if origin_of(binding.var) is not None else ""
+                    if isinstance(binding, relax.MatchCast):
+                        self.new[binding.var] = self.builder.match_cast(self.argument(value), binding.ty)
+                        continue
                     if isinstance(value, relax.Call):
                         arguments = [self.argument(argument) for argument in value.args]
                         value = relax.Call(value.op, arguments, value.attrs, value.ty_args)

@@ -20,6 +20,7 @@ from nncomp.runtime import RuntimeFailure, run
 from nncomp_tvm.library import Expr, constant, relax, tirx, tvm
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
 from nncomp_tvm.lowering.converters import converted
+from nncomp_tvm.origins import named_after
 
 Array = npt.NDArray[Any]
 
@@ -47,7 +48,7 @@ class Walk:
     known: dict[Value, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._builder = relax.BlockBuilder()
+        self._builder = _Naming()
         self._exprs: dict[Value, Expr] = {}
         self._lost: set[Value] = set()
         self._symbols: dict[str, Any] = {}
@@ -75,8 +76,10 @@ class Walk:
                 self.known[value] = value.const.numpy()
         with self._builder.function("main", parameters):
             with self._builder.dataflow():
-                for op in graph.ops():
+                for number, op in enumerate(graph.ops()):
+                    self._builder.name = named_after(number)
                     self._emit(op)
+                self._builder.name = ""
                 if self.refused:
                     result = self._builder.emit_output(constant(np.zeros(1, np.float32)))
                 else:
@@ -179,6 +182,16 @@ class Walk:
         if name not in self._symbols:
             self._symbols[name] = tirx.Var(f"n{len(self._symbols)}", "int64")
         return self._symbols[name]
+
+
+class _Naming(relax.BlockBuilder):  # type: ignore[misc]
+    """Names what is emitted without a name of its own after the op that is lowered."""
+
+    name = ""
+
+    def emit(self, expr: Expr, name_hint: str = "") -> Expr:
+        """Bind an expression to a new variable."""
+        return super().emit(expr, name_hint or self.name)
 
 
 def _is_float8(value: Value | None) -> bool:

@@ -70,12 +70,14 @@ class Lowered:
         module: TVM's.
         inputs, outputs: What its arguments and results are in ONNX, in order.
         pinned: Numbers of inputs that were taken as known: a run with others is refused.
+        names: By the number that variables are named after, what the op of ``graph`` computes.
     """
 
     module: Any
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     pinned: Mapping[str, Array]
+    names: tuple[tuple[str, ...], ...] = ()
 
 
 def lower(graph: Graph, ops: OpTable, sizes: Sizes) -> Lowered:
@@ -105,6 +107,7 @@ def lower(graph: Graph, ops: OpTable, sizes: Sizes) -> Lowered:
         tuple(_port(value) for value in fed),
         tuple(_port(value) for value in mending.graph.outputs),
         mending.pinned,
+        mending.names(),
     )
 
 
@@ -152,6 +155,11 @@ class _Mending:
             origin = self._origins[op]
             found.setdefault(origin, reason if origin.kind == op.kind else f"{op.kind} in it: {reason}")
         return [Refusal(op, reason) for op, reason in found.items()]
+
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """Return what each op computes, in their order: of one that stands for another, what the other computes."""
+        origins = (self._origins.get(op, op) for op in self.graph.ops())
+        return tuple(tuple(value.name for value in op.outputs if value.name) for op in origins)
 
     def _lift(self) -> None:
         """Bring old models to an opset that converters know; those that onnx cannot convert stay as they are."""

@@ -1,5 +1,6 @@
 """Targets ``tvm`` and ``tvm-cpu``: what they refuse beforehand, what they build, and that it runs."""
 
+import hashlib
 import importlib.util
 import json
 
@@ -30,9 +31,13 @@ def test_a_build_agrees_with_onnx_runtime_and_is_saved_with_its_manifest(tmp_pat
     artifact = TvmTarget().build(model, nncomp.Context())
     feeds = random_feeds(model, seed=1)
     np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
-    library, manifest = artifact.save(tmp_path)
+    library, manifest, parameters = artifact.save(tmp_path)
     assert library.read_bytes()[:4] == b"\x7fELF"
     said = json.loads(manifest.read_text())
+    data = parameters.read_bytes()
+    assert said["parameters"] == {
+        "file": "model.params", "count": 1, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(),
+    }  # fmt: skip
     assert said["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 3, 8, 8]}]
     assert said["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, 4, 8, 8]}]
 
@@ -97,7 +102,41 @@ def test_the_report_tells_where_the_time_goes():
     (conv,) = [kernel for kernel in report["kernels"] if "conv2d" in kernel["name"]]
     assert (conv["calls"], conv["integer"], conv["macs"]) == (1, False, 768)
     assert conv["us"] > 0
+    assert conv["computes"] == ["c", "y"]
     assert [kernel.kind for kernel in artifact.kernels(feeds)] != []
+
+
+def test_parameters_lie_beside_the_code_and_are_the_same_each_time(tmp_path):
+    model = graph(SMALL, opset=18)
+    first, second = (
+        TvmCpuTarget().build(model, nncomp.Context()).save(tmp_path / name)[2].read_bytes() for name in ("a", "b")
+    )
+    weights = model.find("w").const.numpy().reshape(4, 3)
+    assert first == second
+    packed = np.frombuffer(first[-4 * 3 * 16 :], np.float32).reshape(3, 16)[:, :4]
+    np.testing.assert_array_equal(packed, weights.T)
+
+
+def test_each_call_of_a_kernel_says_what_it_computes():
+    """Two equal convolutions are one kernel, called twice; what they are of, and how long each takes, stays apart."""
+    model = graph(
+        """g (float[1,4,8,8] x) => (float[1,4,8,8] y) <float[4,4,1,1] v, float[4,4,1,1] w> {
+            a = Conv (x, v) b = Relu (a) c = Conv (b, w) y = Relu (c)
+        }""",
+        opset=18,
+    )
+    artifact = TvmCpuTarget().build(model, nncomp.Context())
+    feeds = random_feeds(model, seed=1)
+    found = artifact.kernels(feeds)
+    assert [(kernel.outputs, kernel.integer) for kernel in found] == [
+        (("a",), None),
+        (("a", "b"), False),
+        (("c", "y"), False),
+        (("y",), None),
+    ]
+    assert found[1].kind == found[2].kind == "nn.conv2d+nn.relu"
+    assert all(kernel.latency_us > 0 for kernel in found)
+    assert [kernel.latency_us for kernel in artifact.kernels(feeds, seconds=0)] == [None] * 4
 
 
 def test_tuning_tells_how_far_it_is_and_is_not_repeated(tmp_path):

@@ -34,7 +34,7 @@ class Bench:
     def run(self, body, *inputs, threads=1):
         built = self.build(body, *inputs, threads=threads)
         machine = relax.VirtualMachine(built.executable, tvm.cpu())
-        return machine["main"](*[tensor(value) for value in inputs]).numpy(), built
+        return machine["main"](*[tensor(value) for value in inputs], *built.parameters).numpy(), built
 
     def runner(self, body, shapes, dtypes, threads=1):
         """Return what is built for open sizes, and a function that runs it on arrays."""
@@ -44,7 +44,7 @@ class Bench:
         ]
         built = self.build(body, *like, threads=threads, shapes=shapes)
         main = relax.VirtualMachine(built.executable, tvm.cpu())["main"]
-        return built, lambda *inputs: main(*[tensor(value) for value in inputs]).numpy()
+        return built, lambda *inputs: main(*[tensor(value) for value in inputs], *built.parameters).numpy()
 
 
 @pytest.fixture(scope="session")
