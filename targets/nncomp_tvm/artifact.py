@@ -21,6 +21,7 @@ from nncomp.onnx_io import write_atomically
 from nncomp.runtime import Feeds, RuntimeFailure, Session
 from nncomp.targets import Artifact, Kernel, Measurement
 from nncomp_tvm.manifest import Manifest, Parameters
+from nncomp_tvm.open_sizes import require_fit
 from nncomp_tvm.timing import CallTime, call_times, code_bytes
 
 
@@ -256,6 +257,7 @@ class Loaded:
         """Return a callable that runs on ``feeds``, which are brought to the device once, and gives TVM's results."""
         from nncomp_tvm.library import tensor
 
+        require_fit(self._manifest, feeds)
         arguments = []
         for port in self._manifest.inputs:
             if port.name not in feeds:

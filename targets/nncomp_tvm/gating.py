@@ -22,6 +22,7 @@ from nncomp.passes import Context
 from nncomp.runtime import Feeds, RuntimeFailure, Session, random_feeds
 from nncomp_tvm.emulation import KernelFault, TimeIsUp
 from nncomp_tvm.manifest import Manifest
+from nncomp_tvm.open_sizes import at_other_sizes
 from nncomp_tvm.reproducing import Build, Reproducer
 
 FLOAT_LIMIT: Final = 1e-4
@@ -49,6 +50,8 @@ def checked(
 ) -> int:
     """Compare results with those of ONNX Runtime on calibration inputs, or on random ones; return on how many.
 
+    What has open sizes is looked at with other ones, too, where the graph allows them.
+
     Args:
         built: What was built from ``graph``.
         graph: A model's own graph.
@@ -67,15 +70,23 @@ def checked(
         return unseen(ctx, error.message)
     reference = reference_of(graph)
     problem_of = partial(fault_or_difference, excused=excused)
-    for feeds in samples:
+    other = at_other_sizes(built.manifest, samples[0]) if samples else None
+    for feeds in [*samples, *([other] if other is not None else [])]:
         try:
             expected = reference(feeds)
         except RuntimeFailure as error:
+            if feeds is other:
+                break
             return unseen(ctx, f"the graph cannot be run for comparison: {error.message}")
         try:
             problem = problem_of(graph, expected, built, feeds)
         except TimeIsUp as error:
             return unseen(ctx, error.message)
+        except RuntimeFailure as error:
+            if feeds is not other:
+                raise
+            unseen(ctx, f"with other sizes than those of the first sample it does not run: {error.message}")
+            break
         if problem:
             hint = ""
             if ctx.reproducer is not None:

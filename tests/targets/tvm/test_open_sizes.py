@@ -1,0 +1,77 @@
+"""Builds with ``dynamic``: other sizes run, what does not fit is said, and the gate looks at two sizes."""
+
+import numpy as np
+import pytest
+
+import nncomp
+from nncomp.errors import GateError
+from nncomp.runtime import RuntimeFailure, run
+from nncomp.testing import graph
+from nncomp_tvm.manifest import Manifest, Port
+from nncomp_tvm.open_sizes import at_other_sizes
+from nncomp_tvm.target import TvmCpuTarget
+
+OPEN = """g (float[N,3,8,8] x, float[N,4] z) => (float[N,4] y) <float[4,3,3,3] w> {
+    c = Conv (x, w) r = Relu (c) m = GlobalAveragePool (r) f = Flatten (m) y = Add (f, z)
+}"""
+
+
+def feeds_of(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "x": rng.standard_normal((count, 3, 8, 8), np.float32),
+        "z": rng.standard_normal((count, 4), np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def built():
+    model = graph(OPEN, opset=18)
+    return model, TvmCpuTarget.from_options({"dynamic": True}).build(model, nncomp.Context())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 17])
+def test_any_number_of_images_runs_with_our_kernels(built, count):
+    model, artifact = built
+    feeds = feeds_of(count)
+    np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+    assert [kernel.ops for kernel in artifact.compiled] == [("nn.conv2d", "nn.relu"), ("mean", "add")]
+
+
+def test_sizes_that_do_not_fit_are_named(built):
+    _, artifact = built
+    good = feeds_of(2)
+    for changed, message in [
+        ({"x": good["x"][:, :2]}, "input 'x' is [2, 2, 8, 8], expected [N, 3, 8, 8]"),
+        ({"x": good["x"][0]}, "input 'x' is [3, 8, 8], expected [N, 3, 8, 8]"),
+        ({"z": good["z"][:1]}, "input 'z' is [1, 4]: N is 1 there, and 2 in 'x'"),
+        ({"x": good["x"][:0]}, "input 'x' is [0, 3, 8, 8]: open sizes of [N, 3, 8, 8] are 1 or more"),
+    ]:
+        with pytest.raises(RuntimeFailure) as failure:
+            artifact.run({**good, **changed})
+        assert failure.value.message == message
+
+
+def test_the_gate_sees_what_is_wrong_with_another_size_only(monkeypatch):
+    """A build that gives the first row for all others is right for one row."""
+    from nncomp_tvm import artifact
+
+    honest = artifact.Loaded.run
+
+    def first_row(self, feeds):
+        return {name: np.repeat(array[:1], len(array), 0) for name, array in honest(self, feeds).items()}
+
+    monkeypatch.setattr(artifact.Loaded, "run", first_row)
+    with pytest.raises(GateError) as refusal:
+        TvmCpuTarget.from_options({"dynamic": True}).build(graph(OPEN, opset=18), nncomp.Context())
+    assert refusal.value.message.startswith("the compiled model is wrong: output 'y' is ")
+
+
+def test_feeds_of_other_sizes_have_the_same_numbers_in_rows_that_differ():
+    manifest = Manifest([Port("x", "int64", ("N", 4)), Port("p", "int64", (2,))], [], "cpu", {}, "0")
+    feeds = {"x": np.array([[1, 2, 3, 4]]), "p": np.array([1, 2])}
+    found = at_other_sizes(manifest, feeds)
+    assert found["x"].tolist() == [[1, 2, 3, 4], [2, 3, 4, 1], [3, 4, 1, 2]]
+    assert found["p"] is feeds["p"]
+    assert at_other_sizes(manifest, {**feeds, "x": np.ones((3, 4), np.int64)})["x"].shape == (2, 4)
+    assert at_other_sizes(Manifest([Port("p", "int64", (2,))], [], "cpu", {}, "0"), {"p": feeds["p"]}) is None
