@@ -11,7 +11,7 @@ from nncomp.errors import ModelError
 from nncomp.ir import Graph, Op, SequenceType, Tensor, TensorType, Type, Value
 from nncomp.onnx_io import graph_to_proto
 from nncomp.onnx_io.tensors import tensor_to_proto
-from nncomp.onnx_io.types import type_from_proto, type_to_proto
+from nncomp.onnx_io.types import TypeReader, type_from_proto, type_to_proto
 from nncomp.onnx_io.writer import attribute_to_proto
 from nncomp.ops import OpTable
 from nncomp.propagation import MAX_NUMBERS, followed, is_leash
@@ -84,7 +84,7 @@ def inferred_types(
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"types do not fit: {str(error).splitlines()[0]}", code="NNC-M040") from None
     result: dict[Value, Type] = {}
-    _collect(graph, inferred.graph, result)
+    _collect(graph, inferred.graph, TypeReader(), result)
     return result
 
 
@@ -158,24 +158,26 @@ def _say_defaults(proto: onnx.GraphProto) -> None:
                 _say_defaults(body)
 
 
-def _collect(graph: Graph, proto: onnx.GraphProto, result: dict[Value, Type]) -> None:
+def _collect(graph: Graph, proto: onnx.GraphProto, read: TypeReader, result: dict[Value, Type]) -> None:
     types = {item.name: item.type for item in (*proto.value_info, *proto.output)}
     nodes = (node for node in proto.node if not is_leash(node))
     for op, node in zip(graph.ops(), nodes, strict=True):
         for value, name in zip(op.outputs, node.output, strict=True):
-            type_ = type_from_proto(types[name]) if name in types else None
+            type_ = read(types[name]) if name in types else None
             if type_ is not None:
                 result[value] = type_
+        if not op.bodies:
+            continue
         by_name = {attr.name: attr for attr in node.attribute}
         for name, body in op.bodies.items():
             base, bracket, index = name.partition("[")
             attr = by_name[base]
-            _collect(body, attr.graphs[int(index.rstrip("]"))] if bracket else attr.g, result)
+            _collect(body, attr.graphs[int(index.rstrip("]"))] if bracket else attr.g, read, result)
 
 
 def merged_type(known: Type | None, found: Type) -> Type:
     """Return the more exact of two types of one value, dimension by dimension; ``known`` wins a contradiction."""
-    if known is None or isinstance(known, SequenceType):
+    if known is None or known == found or isinstance(known, SequenceType):
         return found if known is None else known
     if not isinstance(known, TensorType) or not isinstance(found, TensorType):
         return known

@@ -35,6 +35,8 @@ _MARK: Final = " (leashed)"  # not a name that a file is likely to have
 _INTEGERS: Final = (TensorProto.INT64, TensorProto.INT32)
 _SIZED_BY: Final = {"ConstantOfShape": (0, 1), "Expand": (1, 1), "Tile": (1, 1), "Pad": (1, 2)}
 """Operators that may make a long vector of a few constant numbers: which operand says so, and its length then."""
+_MAKES: Final = frozenset({"Concat", "Range", *_SIZED_BY})
+"""Operators that :func:`leash` may have to put something beside."""
 
 _Lengths: TypeAlias = MutableMapping[str, int]
 _Data: TypeAlias = MutableMapping[str, TensorProto]
@@ -49,6 +51,8 @@ def followed(model: ModelProto) -> ModelProto:
         onnx.shape_inference.InferenceError: types do not fit.
     """
     leash(model)
+    if _READS.isdisjoint(_kinds(model)):
+        return _inferred(model, data_prop=True)
     sizes = _sizes(_inferred(model, data_prop=False))
     for _ in range(_ROUNDS):
         run = ModelProto()
@@ -107,23 +111,30 @@ def _hold_graph(graph: GraphProto, sizes: Mapping[str, int]) -> set[str]:
                     node.input[slot] = f"{name}{_MARK} for {node.output[0]}, {slot}{_MARK}"
                     kept.append(_compress(name, node.input[slot]))
         kept.append(node)
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del graph.node[:]
-    graph.node.extend(copies)
+    if len(kept) > len(graph.node):
+        copies = [NodeProto.FromString(node.SerializeToString()) for node in kept]
+        del graph.node[:]
+        graph.node.extend(copies)
     for body in _bodies(graph.node):
         held |= _hold_graph(body, sizes)
     return held
 
 
 def _bodies(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
+    one, several = AttributeProto.GRAPH, AttributeProto.GRAPHS
     for node in nodes:
         for attr in node.attribute:
-            if attr.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
-                yield from (attr.g,) if attr.type == AttributeProto.GRAPH else attr.graphs
+            if attr.type == one:
+                yield attr.g
+            elif attr.type == several:
+                yield from attr.graphs
 
 
 def leash(model: ModelProto) -> None:
     """Change ``model``, whose constants are small, so that constants make no long vector. Linear in nodes."""
+    _forget_long(model.graph)
+    if _MAKES.isdisjoint(_kinds(model)):
+        return
     for function in model.functions:
         _leash(function.node, {}, {})
     _leash_graph(model.graph, {}, {})
@@ -131,14 +142,31 @@ def leash(model: ModelProto) -> None:
 
 def is_leash(node: NodeProto) -> bool:
     """True for a node that :func:`leash` put in."""
-    return any(name.endswith(_MARK) for name in (*node.input, *node.output)) and node.op_type in ("Abs", "Compress")
+    return node.op_type in ("Abs", "Compress") and any(name.endswith(_MARK) for name in (*node.input, *node.output))
 
 
-def _leash_graph(graph: GraphProto, lengths: _Lengths, data: _Data) -> None:
+def _forget_long(graph: GraphProto) -> None:
+    """Drop the sizes of integer vectors that are declared to be long, in bodies too."""
     for item in (*graph.input, *graph.value_info):
         dims = item.type.tensor_type.shape.dim
         if len(dims) == 1 and dims[0].dim_value > MAX_LENGTH and item.type.tensor_type.elem_type in _INTEGERS:
             dims[0].Clear()
+    for body in _bodies(graph.node):
+        _forget_long(body)
+
+
+def _kinds(model: ModelProto) -> set[str]:
+    """Return which operators a model holds, in bodies and functions, too."""
+    found: set[str] = set()
+    pending: list[Iterable[NodeProto]] = [model.graph.node, *(function.node for function in model.functions)]
+    while pending:
+        nodes = pending.pop()
+        found.update([node.op_type for node in nodes])
+        pending.extend(body.node for body in _bodies(nodes))
+    return found
+
+
+def _leash_graph(graph: GraphProto, lengths: _Lengths, data: _Data) -> None:
     own = {tensor.name: tensor for tensor in graph.initializer}
     sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
     _leash(graph.node, ChainMap(sizes, lengths), ChainMap(own, data))
@@ -147,9 +175,8 @@ def _leash_graph(graph: GraphProto, lengths: _Lengths, data: _Data) -> None:
 def _leash(nodes: MutableSequence[NodeProto], lengths: _Lengths, data: _Data) -> None:
     kept: list[NodeProto] = []
     for node in nodes:
-        for attr in node.attribute:
-            for body in (attr.g, *attr.graphs) if attr.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) else ():
-                _leash_graph(body, lengths, data)
+        for body in _bodies((node,)):
+            _leash_graph(body, lengths, data)
         length = _length(node, lengths, data)
         before, behind = _around(node, length, data)
         kept += [*before, node, *behind]

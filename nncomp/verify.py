@@ -32,6 +32,8 @@ def problems(graph: Graph) -> Iterator[ModelError]:
     if cycle:
         yield cycle
         return
+    schemas = _Schemas(graph.opsets)
+    functions = graph.info.functions
     for part in graph.graphs():
         if part.owner is not None:
             cycle = _cycle(part)
@@ -40,7 +42,8 @@ def problems(graph: Graph) -> Iterator[ModelError]:
                 return
         yield from _structure(part)
         for op in part.ops():
-            yield from list(_schema(part, op)) or _quantization(part, op)
+            called = bool(functions) and (op.domain, op.kind, op.overload) in functions
+            yield from (() if called else list(schemas.broken(part, op))) or _quantization(part, op)
 
 
 def _cycle(graph: Graph) -> ModelError | None:
@@ -91,12 +94,9 @@ def _structure(graph: Graph) -> Iterator[ModelError]:
 
 
 def _edges(graph: Graph, op: Op) -> Iterator[ModelError]:
-    where = Where(graph=graph.name, node=op.label)
     for value in op.inputs:
         if value is not None and value not in graph:
-            yield ModelError(
-                f"{op.label!r} reads {value.name!r}, which is not of its graph", code="NNC-M032", where=where
-            )
+            yield _error(graph, op, f"{op.label!r} reads {value.name!r}, which is not of its graph", "NNC-M032")
             return
     expected: set[tuple[Node, int | CaptureKey]] = {
         (value, slot) for slot, value in enumerate(op.inputs) if value is not None
@@ -104,62 +104,77 @@ def _edges(graph: Graph, op: Op) -> Iterator[ModelError]:
     for name, body in op.bodies.items():
         expected |= {(outer, CaptureKey(name, inner)) for inner, outer in body.captures.items()}
     if expected != graph.edges_into(op):
-        yield ModelError(f"edges into {op.label!r} do not match its inputs", code="NNC-M032", where=where)
+        yield _error(graph, op, f"edges into {op.label!r} do not match its inputs", "NNC-M032")
 
 
-def _schema(graph: Graph, op: Op) -> Iterator[ModelError]:
-    where = Where(graph=graph.name, node=op.label)
-    if (op.domain, op.kind, op.overload) in graph.info.functions:
-        return
-    if op.domain not in graph.opsets:
-        if op.domain == "":
-            yield ModelError("the model imports no opset of ONNX's own domain", code="NNC-M036", where=where)
-        return
-    schema = _find_schema(op, graph.opsets)
-    if schema is None:
-        newer = _exists_later(op)
-        if newer:
-            yield ModelError(
-                f"{op.label!r}: {op.kind} came with opset {newer}, the model imports {graph.opsets[op.domain]}",
-                code="NNC-M038",
-                where=where,
-            )
-        return
-    given = len(op.inputs)
-    if given < schema.min_input or given > schema.max_input:
-        yield ModelError(
-            f"{op.label!r}: {op.kind} takes {schema.min_input} to {schema.max_input} inputs, got {given}",
-            code="NNC-M035",
-            where=where,
-        )
-    for slot, formal in enumerate(schema.inputs[:given]):
-        if op.inputs[slot] is None and formal.option not in (_OPTIONAL, _VARIADIC):
-            yield ModelError(f"{op.label!r}: input {formal.name!r} is required", code="NNC-M035", where=where)
-    if len(op.outputs) < schema.min_output or len(op.outputs) > schema.max_output:
-        yield ModelError(
-            f"{op.label!r}: {op.kind} gives {schema.min_output} to {schema.max_output} outputs, got {len(op.outputs)}",
-            code="NNC-M035",
-            where=where,
-        )
-    yield from _attributes(op, schema, where)
+class _Form:
+    """What onnx's schema of an operator asks of an op; read once, for onnx makes its lists anew each time."""
+
+    def __init__(self, schema: OpSchema) -> None:
+        self.inputs = range(schema.min_input, schema.max_input + 1)
+        self.outputs = range(schema.min_output, schema.max_output + 1)
+        self.formals = [(formal.name, formal.option in (_OPTIONAL, _VARIADIC)) for formal in schema.inputs]
+        self.attributes = {name: _attribute_type(formal) for name, formal in schema.attributes.items()}
+        self.required = [name for name, formal in schema.attributes.items() if formal.required]
 
 
-def _attributes(op: Op, schema: OpSchema, where: Where) -> Iterator[ModelError]:
-    for name, attr in op.attrs.items():
-        formal = schema.attributes.get(name)
-        if formal is None:
+class _Schemas:
+    """Holds ops to onnx's schemas."""
+
+    def __init__(self, opsets: Mapping[str, int]) -> None:
+        self._opsets = opsets
+        self._forms: dict[tuple[str, str], _Form | None] = {}
+
+    def broken(self, graph: Graph, op: Op) -> Iterator[ModelError]:
+        """Yield what an op, which calls no function of the model, does against its schema."""
+        if op.domain not in self._opsets:
             if op.domain == "":
-                yield ModelError(f"{op.label!r}: {op.kind} has no attribute {name!r}", code="NNC-M035", where=where)
-        elif attr.type is not (expected := _attribute_type(formal)):
-            yield ModelError(
-                f"{op.label!r}: attribute {name!r} is {attr.type.name}, expected {expected.name}",
-                code="NNC-M035",
-                where=where,
-            )
-    bodies = {name.partition("[")[0] for name in op.bodies}
-    for name, formal in schema.attributes.items():
-        if formal.required and name not in op.attrs and name not in bodies:
-            yield ModelError(f"{op.label!r}: attribute {name!r} is required", code="NNC-M035", where=where)
+                yield _error(graph, op, "the model imports no opset of ONNX's own domain", "NNC-M036")
+            return
+        form = self._form(op)
+        if form is None:
+            newer = _exists_later(op)
+            if newer:
+                imported = f"the model imports {self._opsets[op.domain]}"
+                yield _error(graph, op, f"{op.label!r}: {op.kind} came with opset {newer}, {imported}", "NNC-M038")
+            return
+        if len(op.inputs) not in form.inputs:
+            takes = f"{op.kind} takes {form.inputs.start} to {form.inputs.stop - 1} inputs, got {len(op.inputs)}"
+            yield _error(graph, op, f"{op.label!r}: {takes}", "NNC-M035")
+        for value, (name, optional) in zip(op.inputs, form.formals, strict=False):
+            if value is None and not optional:
+                yield _error(graph, op, f"{op.label!r}: input {name!r} is required", "NNC-M035")
+        if len(op.outputs) not in form.outputs:
+            gives = f"{op.kind} gives {form.outputs.start} to {form.outputs.stop - 1} outputs, got {len(op.outputs)}"
+            yield _error(graph, op, f"{op.label!r}: {gives}", "NNC-M035")
+        for name, attr in op.attrs.items():
+            expected = form.attributes.get(name)
+            if expected is None:
+                if op.domain == "":
+                    yield _error(graph, op, f"{op.label!r}: {op.kind} has no attribute {name!r}", "NNC-M035")
+            elif attr.type is not expected:
+                found = f"attribute {name!r} is {attr.type.name}, expected {expected.name}"
+                yield _error(graph, op, f"{op.label!r}: {found}", "NNC-M035")
+        if form.required:
+            bodies = {name.partition("[")[0] for name in op.bodies}
+            for name in form.required:
+                if name not in op.attrs and name not in bodies:
+                    yield _error(graph, op, f"{op.label!r}: attribute {name!r} is required", "NNC-M035")
+
+    def _form(self, op: Op) -> _Form | None:
+        key = op.domain, op.kind
+        if key not in self._forms:
+            try:
+                schema = onnx.defs.get_schema(op.kind, self._opsets[op.domain], op.domain)
+            except SchemaError:
+                self._forms[key] = None
+            else:
+                self._forms[key] = _Form(schema)
+        return self._forms[key]
+
+
+def _error(graph: Graph, op: Op, message: str, code: str) -> ModelError:
+    return ModelError(message, code=code, where=Where(graph=graph.name, node=op.label))
 
 
 def _quantization(graph: Graph, op: Op) -> Iterator[ModelError]:
@@ -192,13 +207,6 @@ def _quantization(graph: Graph, op: Op) -> Iterator[ModelError]:
                 code="NNC-M051",
                 where=where,
             )
-
-
-def _find_schema(op: Op, opsets: Mapping[str, int]) -> OpSchema | None:
-    try:
-        return onnx.defs.get_schema(op.kind, opsets[op.domain], op.domain)
-    except SchemaError:
-        return None
 
 
 def _exists_later(op: Op) -> int:

@@ -117,6 +117,20 @@ def evil(report):
 # ------------------------------------------------------------------ the page
 
 
+def test_of_a_model_of_very_many_layers_the_page_shows_those_that_cost_most(report):
+    layers, times = report["layers"]["items"], report["measured"]["layers"]
+    copies = 2100 // len(layers) + 1
+    many = [{**layer, "name": f"copy {n} {layer['name']}", "inputs": []} for n in range(copies) for layer in layers]
+    page = report_page(
+        report
+        | {"layers": report["layers"] | {"items": many}, "measured": report["measured"] | {"layers": times * copies}}
+    )
+    assert Checked(page).tags.count("tr") == 2000 + Checked(report_page(report)).tags.count("tr") - len(layers)
+    assert f"{len(many) - 2000} more layers cost less than these: report.json has them." in page
+    assert f"{len(many)} layers are too many to draw." in page
+    assert "more layers cost less" not in report_page(report)
+
+
 def test_the_page_answers_which_layer_costs_most_and_why(report):
     page = Checked(report_page(report))
     text = " ".join(" ".join(page.texts).split())

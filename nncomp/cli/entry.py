@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -22,12 +23,15 @@ from nncomp.errors import NncompError, ResourceError, UsageError
 CLOSED_PIPE = 141
 _BUG = "NNC-X999"
 _COMPLETION = ("--install-completion", "--show-completion")
+_COLLECTIONS = (50_000, 20, 50)
+"""When Python looks for cycles of garbage: of a graph's many small objects none is any, and each look costs a third."""
 _COMPLETING = "_NNCOMP_COMPLETE"  # set by what --show-completion prints, for as long as the shell asks
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` (default: the process's arguments) names; return the exit status."""
     prepare_streams()
+    gc.set_threshold(*_COLLECTIONS)
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     asked = _Asked(json="--json" in args, debug="--debug" in args)
     restore = _raise_on_sigterm()

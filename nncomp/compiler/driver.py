@@ -30,6 +30,7 @@ from nncomp.compiler.request import BudgetMissedError, CompilePlan, CompileReque
 from nncomp.errors import ModelError, NncompWarning, ResourceError
 from nncomp.plugins import Registry
 from nncomp.report import Resources, Warned
+from nncomp.report.jsontext import json_text
 from nncomp.report.page import report_page
 from nncomp.timelimit import runs_limited
 
@@ -110,10 +111,11 @@ def saved(result: CompileResult, out: Path) -> CompileResult:
         nonlocal sized
         sizes = tuple((path.name, path.stat().st_size) for path in written)
         sized = replace(report, files=sizes, after_bytes=sum(size for _, size in sizes))
-        page = report_page(sized.as_dict())
-        if rejected:
-            return {REJECTED_REPORT: sized.to_json(), REJECTED_PAGE: page}
-        return {REPORT: sized.to_json(), PAGE: page, LOCK: result.lock}
+        shown = sized.as_dict()
+        text, page = f"{json_text(shown)}\n", report_page(shown)
+        return (
+            {REJECTED_REPORT: text, REJECTED_PAGE: page} if rejected else {REPORT: text, PAGE: page, LOCK: result.lock}
+        )
 
     name = REJECTED if rejected else MODEL
     files = write_outputs(out, lambda folder: artifact.save(folder, name=name), texts)

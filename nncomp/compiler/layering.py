@@ -11,7 +11,7 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph, Op
 from nncomp.narrow import widened
 from nncomp.ops import OpTable
-from nncomp.report import Layer, LayerReport, Spread, find_layers, spread_of, stored_weight, with_shapes
+from nncomp.report import Layer, LayerReport, Spread, find_layers, spread_of, stored_weight
 from nncomp.runtime import RuntimeFailure
 from nncomp.targets import Artifact, Kernel
 
@@ -20,13 +20,13 @@ _SHARE: Final = 8
 
 
 def layer_report(
-    prepared: Prepared, graph: Graph, artifact: Artifact, results: Mapping[str, Any], seen: Mapping[str, Any]
+    prepared: Prepared, sized: Graph, artifact: Artifact, results: Mapping[str, Any], seen: Mapping[str, Any]
 ) -> LayerReport:
     """Return what is known of the layers.
 
     Args:
         prepared: The compilation.
-        graph: What the artifact was built from.
+        sized: What the artifact was built from, as :func:`nncomp.report.with_shapes` gives it.
         artifact: Tells its kernels.
         results: What passes left: their ``left_float`` says why ops are float.
         seen: From :func:`nncomp.compiler.watching.seen_values`; empty when no pass changed numbers.
@@ -49,7 +49,6 @@ def layer_report(
             skipped["kernels"] = error.message
         if not kernels:
             skipped.setdefault("kernels", f"target {prepared.target.name!r} does not tell its kernels")
-    sized = with_shapes(graph, prepared.registry.ops, {}, feeds=feeds)
     found = find_layers(sized, prepared.registry.ops, kernels, _causes(prepared, results))
     if not seconds:
         skipped["latency"] = "not asked for"

@@ -24,7 +24,7 @@ from nncomp.infer import contradiction
 from nncomp.ir import Graph
 from nncomp.passes import Context, Pass
 from nncomp.pipeline import PassRecord, Pipeline
-from nncomp.report import Accuracy, Report, SearchReport, Warned, model_facts
+from nncomp.report import Accuracy, Report, SearchReport, Warned, model_facts, sized_facts, with_shapes
 from nncomp.runtime import RuntimeFailure
 from nncomp.targets import Artifact, Measurement
 
@@ -132,6 +132,7 @@ def _judged(
     accuracy, skipped = evaluate(prepared, artifact, reference)
     latency, not_measured = _measured(prepared, artifact)
     results = {name: result for name, result in ctx.results.items() if name != SEEN}
+    sized = with_shapes(graph, prepared.registry.ops, {}, feeds=feeds)
     report = Report(
         nncomp=__version__,
         status="done",
@@ -142,11 +143,11 @@ def _judged(
         recipe=tuple(record.spec for record in records),
         gated=recipe.gate.enabled,
         before=model_facts(prepared.original, prepared.registry.ops, feeds=feeds),
-        after=model_facts(graph, prepared.registry.ops, feeds=feeds),
+        after=sized_facts(sized, prepared.registry.ops),
         before_bytes=prepared.input_bytes,
         passes=tuple(records),
         results=results,
-        layers=layer_report(prepared, graph, artifact, results, ctx.results.get(SEEN, {})),
+        layers=layer_report(prepared, sized, artifact, results, ctx.results.get(SEEN, {})),
         accuracy=accuracy,
         accuracy_skipped=skipped,
         target_report=artifact.report(),

@@ -152,17 +152,14 @@ class BuildableGraph(ReadableGraph):
         self._captures.pop(value, None)
 
     def _attach(self, op: Op) -> Op:
-        self._edges.add(op)
-        for slot, value in enumerate(op.inputs):
-            if value is not None:
-                if value not in self._succ:
-                    raise ValueError(f"input {value.name!r} of {op.label} is not of this graph")
-                self._edges.link(value, op, slot)
+        for value in op.inputs:
+            if value is not None and value not in self._succ:
+                raise ValueError(f"input {value.name!r} of {op.label} is not of this graph")
+        self._edges.attach(op)
         for slot, value in enumerate(op.outputs):
             set_field(value, "producer", op)
             set_field(value, "index", slot)
-            self._edges.link(op, value, slot)
-        for name, body in op.bodies.items():
+        for name, body in op.bodies.items() if op.bodies else ():
             body._owner = (self._whole, op, name)
             for inner, outer in body._captures.items():
                 self._edges.link(outer, op, CaptureKey(name, inner))

@@ -5,7 +5,7 @@ networkx itself is imported when somebody asks for its view: it takes half a sec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from nncomp.ir.nodes import CaptureKey, Op, Value
 
@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 Node: TypeAlias = Value | Op
 EdgeKey: TypeAlias = int | CaptureKey
 Neighbours: TypeAlias = dict[Node, dict[Node, dict[EdgeKey, dict[str, Any]]]]
+
+
+class _NoAttributes(dict[str, Any]):
+    """Where networkx looks for attributes of nodes and edges; one for all, as there are none."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("nodes and edges of a graph have no attributes in networkx")
+
+    __setitem__ = setdefault = update = _refuse
+
+    def __deepcopy__(self, _: object) -> dict[str, Any]:
+        return {}
+
+
+_NONE: Final = _NoAttributes()
 
 
 class Edges:
@@ -34,9 +49,29 @@ class Edges:
 
     def add(self, node: Node) -> None:
         """Add a node that is not there yet."""
-        self.nodes[node] = {}
+        self.nodes[node] = _NONE
         self.succ[node] = {}
         self.pred[node] = {}
+
+    def attach(self, op: Op) -> None:
+        """Add an op, and draw the edges of its inputs and outputs, which are there.
+
+        Raises:
+            KeyError: of a value that is not.
+        """
+        succ, pred = self.succ, self.pred
+        self.nodes[op] = _NONE
+        behind: dict[Node, dict[EdgeKey, dict[str, Any]]] = {}
+        before: dict[Node, dict[EdgeKey, dict[str, Any]]] = {}
+        succ[op], pred[op] = behind, before
+        for slot, value in enumerate(op.inputs):
+            if value is not None:
+                keys = before.get(value)
+                if keys is None:
+                    succ[value][op] = before[value] = keys = {}
+                keys[slot] = _NONE
+        for slot, value in enumerate(op.outputs):
+            behind[value] = pred[value][op] = {slot: _NONE}
 
     def remove(self, node: Node) -> None:
         """Remove a node with all its edges."""
@@ -51,7 +86,7 @@ class Edges:
         keys = self.succ[start].get(end)
         if keys is None:
             self.succ[start][end] = self.pred[end][start] = keys = {}
-        keys[key] = {}
+        keys[key] = _NONE
 
     def unlink(self, start: Node, end: Node, key: EdgeKey) -> None:
         """Remove an edge."""

@@ -143,10 +143,12 @@ class Graph(ChangeableGraph):
     def _clone_op(self, op: Op, mapping: dict[Node, Node], info: ModelInfo) -> Op:
         twin = Op(
             op.kind,
-            tuple(None if value is None else cast(Value, mapping[value]) for value in op.inputs),
-            tuple(cast(Value, mapping[value]) for value in op.outputs),
+            cast("tuple[Value | None, ...]", tuple([None if value is None else mapping[value] for value in op.inputs])),
+            cast("tuple[Value, ...]", tuple([mapping[value] for value in op.outputs])),
             attrs=op.attrs,
-            bodies=MappingProxyType({name: body._clone_into(mapping, info) for name, body in op.bodies.items()}),
+            bodies=MappingProxyType({name: body._clone_into(mapping, info) for name, body in op.bodies.items()})
+            if op.bodies
+            else op.bodies,
             domain=op.domain,
             overload=op.overload,
             name=op.name,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from nncomp.ir.dtypes import DataType
 
@@ -53,8 +53,10 @@ class TensorType:
         """The shape when every dimension is a number, else None."""
         if self.shape is None:
             return None
-        sizes = tuple(dim for dim in self.shape if isinstance(dim, int))
-        return sizes if len(sizes) == len(self.shape) else None
+        for dim in self.shape:
+            if not isinstance(dim, int):
+                return None
+        return cast("tuple[int, ...]", self.shape)
 
     @property
     def size(self) -> int | None:

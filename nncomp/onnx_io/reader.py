@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,7 +14,7 @@ from nncomp.errors import ModelError, Where
 from nncomp.ir import Attribute, AttributeType, Graph, ModelInfo, Op, Tensor, Value
 from nncomp.onnx_io.external import ExternalFiles
 from nncomp.onnx_io.tensors import SparseConstant, tensor_from_proto, tensor_to_proto
-from nncomp.onnx_io.types import type_from_proto
+from nncomp.onnx_io.types import TypeReader, type_from_proto
 from nncomp.onnx_io.utf8 import require_utf8
 
 _KNOWN_OPSETS: Final = onnx.defs.onnx_opset_version()
@@ -37,7 +37,7 @@ def graph_from_proto(model: ModelProto, files: ExternalFiles | None = None) -> G
     files = files or ExternalFiles()
     info = _model_info(model)
     graph = Graph(model.graph.name, info=info)
-    _Reader(graph, model.graph, None, files).read()
+    _Reader(graph, model.graph, None, files, TypeReader()).read()
     return graph
 
 
@@ -49,6 +49,7 @@ class _Reader:
     proto: GraphProto
     outer: _Reader | None
     files: ExternalFiles
+    type_of: TypeReader
     values: dict[str, Value] = field(default_factory=dict)
 
     def read(self) -> None:
@@ -76,7 +77,7 @@ class _Reader:
                 raise self._error(f"graph input {item.name!r} is listed twice", "NNC-M034", tensor=item.name)
             self._refuse_shadow(item.name)
             value = self.graph.add_input(
-                item.name, type_from_proto(item.type), default=data.pop(item.name, None), doc=item.doc_string
+                item.name, self.type_of(item.type), default=data.pop(item.name, None), doc=item.doc_string
             )
             _set_metadata(value, item)
             self.values[item.name] = value
@@ -106,9 +107,7 @@ class _Reader:
 
     def _typed(self, name: str, item: ValueInfoProto) -> Value:
         require_utf8(item.doc_string)
-        return Value(
-            name, type_from_proto(item.type), doc=item.doc_string, metadata=_metadata(item.metadata_props, Where())
-        )
+        return Value(name, self.type_of(item.type), doc=item.doc_string, metadata=_metadata(item.metadata_props, None))
 
     def _read_node(self, node: NodeProto, outputs: tuple[Value, ...]) -> Op:
         require_utf8(node.op_type, node.domain, node.overload, node.name, node.doc_string)
@@ -121,8 +120,9 @@ class _Reader:
             inputs.pop()
         attrs: dict[str, Attribute] = {}
         bodies: dict[str, Graph] = {}
+        place = Where(node=label) if node.attribute else None
         for attr in node.attribute:
-            require_utf8(attr.name, attr.doc_string, attr.ref_attr_name, where=Where(node=label))
+            require_utf8(attr.name, attr.doc_string, attr.ref_attr_name, where=place)
             if attr.name in attrs or attr.name in bodies:
                 raise self._error(f"attribute {attr.name!r} of {label!r} is given twice", "NNC-M035", node=label)
             if attr.type == AttributeProto.GRAPH:
@@ -143,13 +143,15 @@ class _Reader:
             overload=node.overload,
             name=node.name,
             doc=node.doc_string,
-            metadata=_metadata(node.metadata_props, Where(node=label)),
-            devices=tuple(item.SerializeToString() for item in node.device_configurations),
+            metadata=_metadata(node.metadata_props, Where(node=label)) if node.metadata_props else _NO_METADATA,
+            devices=tuple(item.SerializeToString() for item in node.device_configurations)
+            if node.device_configurations
+            else (),
         )
 
     def _read_body(self, proto: GraphProto) -> Graph:
         body = Graph(proto.name, info=self.graph.info)
-        _Reader(body, proto, self, self.files).read()
+        _Reader(body, proto, self, self.files, self.type_of).read()
         return body
 
     def _resolve(self, name: str, reader: str) -> Value:
@@ -180,7 +182,7 @@ class _Reader:
         for item in self.proto.output:
             value = self._resolve(item.name, "the graph output list")
             if value.type is None and value.producer is not None:
-                self.graph.set_type(value, type_from_proto(item.type))
+                self.graph.set_type(value, self.type_of(item.type))
             outputs.append(value)
         self.graph.set_outputs(outputs)
 
@@ -256,7 +258,12 @@ def _text(data: bytes) -> str | bytes:
         return data
 
 
-def _metadata(props: Iterable[onnx.StringStringEntryProto], where: Where) -> Mapping[str, str]:
+_NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def _metadata(props: Sequence[onnx.StringStringEntryProto], where: Where | None) -> Mapping[str, str]:
+    if not props:
+        return _NO_METADATA
     items: dict[str, str] = {}
     for prop in props:
         require_utf8(prop.key, prop.value, where=where)

@@ -51,6 +51,24 @@ def type_from_proto(proto: TypeProto) -> Type | None:
             return OpaqueType(proto.opaque_type.domain, proto.opaque_type.name, note)
 
 
+class TypeReader:
+    """Reads the types of many values, of which most are equal: equal messages are read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Type | None] = {}
+
+    def __call__(self, proto: TypeProto) -> Type | None:
+        """Return :func:`type_from_proto` of a message.
+
+        Raises:
+            ModelError: as there.
+        """
+        data = proto.SerializeToString()
+        if data not in self._known:
+            self._known[data] = type_from_proto(proto)
+        return self._known[data]
+
+
 def type_to_proto(type_: Type | None) -> TypeProto:
     """Return the TypeProto; an empty one for None."""
     proto = TypeProto()

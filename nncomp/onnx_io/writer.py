@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 import onnx
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
 
 from nncomp.ir import Attribute, AttributeType, DataType, Graph, Op, Tensor, TensorType, Value
 from nncomp.onnx_io.tensors import SparseConstant, tensor_to_proto
@@ -66,13 +66,12 @@ def graph_to_proto(graph: Graph, *, write_tensor: WriteTensor = tensor_to_proto)
 
 def needed_ir_version(graph: Graph) -> int:
     """Return the lowest IR version that can hold what the graph holds."""
-    needed = 1
-    for part in graph.graphs():
-        for value in part.values():
-            if value.const is not None and part.owner is None:
-                needed = max(needed, _IR_WITH_FREE_INITIALIZERS)
-            if isinstance(value.type, TensorType):
-                needed = max(needed, _IR_BY_DTYPE.get(value.type.dtype, 1))
+    types = {id(value.type): value.type for part in graph.graphs() for value in part.values()}  # hashing them is slow
+    needed = max(
+        (_IR_BY_DTYPE.get(type_.dtype, 1) for type_ in types.values() if isinstance(type_, TensorType)), default=1
+    )
+    if any(value.const is not None for value in graph.values()):
+        needed = max(needed, _IR_WITH_FREE_INITIALIZERS)
     return max(needed, 8) if graph.info.functions else needed
 
 
@@ -84,14 +83,15 @@ class _GraphWriter:
     ) -> None:
         self.graph = graph
         self.write_tensor = write_tensor
-        self.names: dict[Value, str] = {}
-        own = {value.name for value in graph.values()}
+        self.names = {value: value.name for value in graph.values()}
+        self.types: dict[int, TypeProto] = {}  # by id: the graph keeps them
+        own = set(self.names.values())
         suffixes: dict[str, int] = {}
-        for value in graph.values():
-            if value in graph.captures:
-                self.names[value] = outer[graph.captures[value]]
-            else:
-                self.names[value] = _free(value.name, taken, own, suffixes) if value.name in taken else value.name
+        for value in graph.values() if taken else ():
+            if value.name in taken:
+                self.names[value] = _free(value.name, taken, own, suffixes)
+        for inner, captured in graph.captures.items():
+            self.names[inner] = outer[captured]
         self.taken = taken | set(self.names.values()) if any(op.bodies for op in graph.ops()) else taken
 
     def write(self, proto: GraphProto) -> None:
@@ -111,24 +111,29 @@ class _GraphWriter:
         for value in graph.values():
             if value.const is not None:
                 self._write_constant(proto, value.const, self.names[value])
-            documented = value.doc or value.metadata
-            described = value.producer is not None and value.name and value.type is not None
-            if value not in interface and value.name and (described or documented):
+            described = value.producer is not None and value.type is not None
+            if value.name and (described or value.doc or value.metadata) and value not in interface:
                 self._write_info(proto.value_info.add(), value)
         own = {op.name for op in graph.ops()}
         used: set[str] = set()
         suffixes: dict[str, int] = {}
         for op in graph.ops():
             name = _free(op.name, used, own, suffixes) if op.name in used else op.name
-            used |= {name} - {""}
+            if name:
+                used.add(name)
             self._write_node(proto.node.add(), op, name)
 
     def _write_info(self, proto: onnx.ValueInfoProto, value: Value) -> None:
         proto.name = self.names[value]
-        _set(proto, doc_string=value.doc)
+        if value.doc:
+            proto.doc_string = value.doc
         if value.type is not None:
-            proto.type.CopyFrom(type_to_proto(value.type))
-        _write_metadata(proto.metadata_props, value.metadata)
+            type_ = self.types.get(id(value.type))
+            if type_ is None:
+                type_ = self.types[id(value.type)] = type_to_proto(value.type)
+            proto.type.CopyFrom(type_)
+        if value.metadata:
+            _write_metadata(proto.metadata_props, value.metadata)
 
     def _write_constant(self, proto: GraphProto, tensor: Tensor, name: str) -> None:
         if isinstance(tensor, SparseConstant):
@@ -139,10 +144,14 @@ class _GraphWriter:
             proto.initializer.append(self.write_tensor(tensor, name))
 
     def _write_node(self, node: NodeProto, op: Op, name: str) -> None:
+        names = self.names
         node.op_type = op.kind
-        _set(node, domain=op.domain, overload=op.overload, name=name, doc_string=op.doc)
-        node.input.extend("" if value is None else self.names[value] for value in op.inputs)
-        node.output.extend(self.names[value] for value in op.outputs)
+        if name:
+            node.name = name
+        if op.domain or op.overload or op.doc:
+            _set(node, domain=op.domain, overload=op.overload, doc_string=op.doc)
+        node.input.extend(["" if value is None else names[value] for value in op.inputs])
+        node.output.extend([names[value] for value in op.outputs])
         for key, attr in op.attrs.items():
             node.attribute.append(attribute_to_proto(key, attr))
         for key, body in op.bodies.items():
@@ -155,7 +164,8 @@ class _GraphWriter:
             lists = [found for found in node.attribute if found.name == base]
             attr_proto = lists[0] if lists else node.attribute.add(name=base, type=AttributeProto.GRAPHS)
             writer.write(attr_proto.graphs.add())
-        _write_metadata(node.metadata_props, op.metadata)
+        if op.metadata:
+            _write_metadata(node.metadata_props, op.metadata)
         for data in op.devices:
             node.device_configurations.add().ParseFromString(data)
 

@@ -69,7 +69,11 @@ def model_facts(
         shapes: Sizes of the inputs, by name; symbolic sizes that are not given leave costs unknown.
         feeds: Inputs to run once on, for sizes that cannot be inferred; instead of ``shapes``.
     """
-    sized = with_shapes(graph, ops, shapes or {}, feeds=feeds)
+    return sized_facts(with_shapes(graph, ops, shapes or {}, feeds=feeds), ops)
+
+
+def sized_facts(sized: Graph, ops: OpTable) -> ModelFacts:
+    """Count, in what :func:`with_shapes` gave."""
     macs = traffic = 0
     unpriced: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
@@ -99,8 +103,8 @@ def model_facts(
         peak_activation_bytes=peak_activation_bytes(sized),
         unpriced=dict(sorted(unpriced.items())),
         unsized=len(unsized),
-        opsets={domain or "ai.onnx": version for domain, version in sorted(graph.opsets.items())},
-        ir_version=graph.info.ir_version,
+        opsets={domain or "ai.onnx": version for domain, version in sorted(sized.opsets.items())},
+        ir_version=sized.info.ir_version,
     )
 
 

@@ -35,11 +35,9 @@ The JSON form, schema 1 (numbers that are not finite are null)::
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -47,6 +45,7 @@ from nncomp.passes import Note
 from nncomp.pipeline import PassRecord
 from nncomp.report.accuracy import Accuracy
 from nncomp.report.facts import ModelFacts
+from nncomp.report.jsontext import json_text
 from nncomp.report.layers import LayerReport
 from nncomp.report.search import SearchReport
 from nncomp.targets import Measurement
@@ -141,7 +140,7 @@ class Report:
                 "layers": {
                     "against": self.layers.against,
                     "skipped": self.layers.skipped,
-                    "items": [asdict(layer) for layer in self.layers.layers],
+                    "items": self.layers.layers,
                 },
                 "files": [{"name": name, "bytes": size} for name, size in self.files],
                 "warnings": [asdict(warning) for warning in self.warnings],
@@ -152,10 +151,7 @@ class Report:
 
     def to_json(self) -> str:
         """Return the JSON text, keys in the order of the schema; a list of numbers stands on one line."""
-        text = json.dumps(self.as_dict(), indent=2, ensure_ascii=True, allow_nan=False)
-        return (
-            _NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
-        )
+        return f"{json_text(self.as_dict())}\n"
 
     def __str__(self) -> str:
         """Return the gist of it: a table before and after, and how near the outputs are to the original's."""
@@ -178,13 +174,10 @@ class Report:
             "passes": [{"cpu_s": record.cpu_s, "check_cpu_s": record.check_cpu_s} for record in self.passes],
             "latency": asdict(self.latency) if self.latency else None,
             "latency_skipped": self.latency_skipped,
-            "layers": [asdict(times) for times in self.layers.times],
+            "layers": self.layers.times,
             "other_kernels_us": self.layers.other_us,
         }
 
-
-_NUMBERS: Final = re.compile(r"\[\n[-+.eE0-9,\s]+\]")
-"""Lists of numbers; no text looks like it, for JSON writes the end of a line in a text as two characters."""
 
 _ACCURACY: Final = ("identical", "sqnr_db", "cosine", "agreement", "drop")
 
@@ -215,7 +208,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(plain(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # a numpy scalar
         return plain(value.item())
     if hasattr(value, "tolist"):

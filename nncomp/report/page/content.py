@@ -17,6 +17,8 @@ from nncomp.report.page.verdict import costly_layers
 FEW: Final = 25
 """Rows of the table of layers that are shown at first, with a script that can show the others."""
 
+_MOST_ROWS: Final = 2000
+"""Layers that the page shows: with more, a browser takes long, and nobody reads them."""
 _MOST_SPREADS: Final = 120
 _OPEN_UNTIL: Final = 24
 """A model of so few layers is drawn unfolded."""
@@ -28,6 +30,7 @@ _MOST_PRICED: Final = 20
 def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the template ``report.html.j2`` prints."""
     rows = rows_of(report)
+    shown = slowest_first(rows)[:_MOST_ROWS]
     skipped = report["layers"]["skipped"]
     timed = any_timed(report["measured"]["layers"])
     return {
@@ -35,7 +38,8 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "title": report["model"]["name"] or "model",
         "figures": figures(report),
         "facts": before_after(report),
-        "rows": slowest_first(rows),
+        "rows": shown,
+        "more": len(rows) - len(shown),
         "few": FEW,
         "timed": timed,
         "priced": timed and not (report["measured"]["latency"] or {}).get("pairs", 1),
@@ -47,8 +51,8 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "no_errors": skipped.get("error") or "not measured",
         "precisions": Counter(row.layer["precision"] for row in rows),
         "profile": _profile(rows),
-        "blocks": _blocks(rows),
-        "spreads": _spreads(rows),
+        "blocks": _blocks(rows) if len(shown) == len(rows) else [],
+        "spreads": _spreads(shown),
         "passes": _passes(report),
         "trials": report["search"] and trial_chart(report["search"]["trials"], drop="max_drop" in report["budget"]),
         "pruned": _pruned(report["results"]),
