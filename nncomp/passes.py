@@ -209,6 +209,16 @@ def told(left: Mapping[Op, str]) -> str:
     return f" ({'; '.join(lines)})"
 
 
+def left_float(results: Mapping[str, Any]) -> dict[str, str]:
+    """Return why passes left ops in float, by label: what each says as ``left_float``; another form says nothing.
+
+    Args:
+        results: As :attr:`Context.results`, in each pass's own words.
+    """
+    said = [result.get("left_float") for result in results.values() if isinstance(result, Mapping)]
+    return {str(op): str(why) for one in said if isinstance(one, Mapping) for op, why in one.items()}
+
+
 def counted(notes: Sequence[Note]) -> list[tuple[Note, int]]:
     """Return notes that differ by ``node`` only as one, with their number, the most frequent first."""
     counts: Counter[tuple[str, str, str, str]] = Counter()

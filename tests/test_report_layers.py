@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nncomp
 from nncomp.compiler import CompileRequest, compile_model
 from nncomp.compiler.watching import seen_values
+from nncomp.errors import UnsupportedError
 from nncomp.infer import infer_types
 from nncomp.ops import builtin_table
-from nncomp.passes import Context
+from nncomp.passes import Context, Effect, Pass
 from nncomp.plugins import Registry
 from nncomp.report import LayerTime, find_layers, spread_of
 from nncomp.report.page import report_page
@@ -219,6 +221,37 @@ def test_kernels_that_do_not_say_what_they_compute_make_no_layer(monkeypatch):
     assert report["layers"]["skipped"]["kernels"] == "target 'ort' does not tell what each of its kernels computes"
     assert report["measured"]["other_kernels_us"] is None
     assert "the runtime put in" not in report_page(report)
+
+
+def test_an_original_whose_kernels_are_not_known_takes_no_times_from_the_result(monkeypatch):
+    def kernels(self, feeds, *, graph=None, seconds=0.25):
+        if graph is not None:
+            raise UnsupportedError("the original does not run here")
+        timed = (("Conv", "b", 3.0), ("Conv", "c", 2.0), ("Add", "y", 1.0))
+        return tuple(Kernel(kind, (name,), False, us) for kind, name, us in timed)
+
+    monkeypatch.setattr("nncomp_ort.artifact.OrtArtifact.kernels", kernels)
+    request = CompileRequest(model=graph(FLOAT), passes=("cleanup",), measure_seconds=0.05)
+    report = compile_model(request, Registry.discover()).report
+    assert "kernels" not in report.layers.skipped
+    assert [times.latency_us for times in report.layers.times] == [3.0, 2.0, 1.0]
+    assert {times.baseline_us for times in report.layers.times} == {None}
+
+
+@pytest.mark.parametrize("said", [3, "no", ["a"], {"first": 7}])
+def test_what_a_pass_says_of_float_ops_in_another_form_is_no_bug(said):
+    class Odd(Pass):
+        """Leave results in a form of its own."""
+
+        name = "odd"
+        effect = Effect.EXACT
+
+        def run(self, graph, ctx):
+            ctx.results["odd"] = {"left_float": said}
+
+    report = nncomp.compile(graph(FLOAT), passes=[Odd()], measure=False).report
+    causes = {layer.name: layer.cause for layer in report.layers.layers}
+    assert causes["first"] == ("7" if said == {"first": 7} else "")
 
 
 # ------------------------------------------------------------------ any graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable
 from typing import Final, TypeVar
@@ -69,9 +70,8 @@ def spread_over(stream: Iterable[T], most: int) -> list[T]:
     Those are kept whose numbers, times the golden ratio, have the least fractional parts: of the distances between them
     there are three at the most (Sos, 1958), and they keep step with no period in the data, as every fourth would.
     """
-    kept: list[tuple[float, T]] = []
+    kept: list[tuple[float, int, T]] = []  # a heap, the largest fractional part first; no two numbers are alike
     for number, one in enumerate(stream):
-        kept.append((number * _GOLDEN % 1, one))
-        if len(kept) > most:
-            del kept[max(range(len(kept)), key=lambda place: kept[place][0])]
-    return [one for _, one in kept]
+        entry = (-(number * _GOLDEN % 1), number, one)
+        heapq.heappush(kept, entry) if len(kept) < most else heapq.heappushpop(kept, entry)
+    return [one for _, _, one in sorted(kept, key=lambda entry: entry[1])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -11,8 +12,9 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph, Op
 from nncomp.narrow import widened
 from nncomp.ops import OpTable
+from nncomp.passes import left_float
 from nncomp.report import Layer, LayerReport, Spread, find_layers, spread_of, stored_weight
-from nncomp.runtime import RuntimeFailure
+from nncomp.runtime import Feeds, RuntimeFailure
 from nncomp.targets import Artifact, Kernel
 
 _SHARE: Final = 8
@@ -34,21 +36,13 @@ def layer_report(
     feeds = prepared.feeds[0] if prepared.feeds else None
     seconds = prepared.request.measure_seconds / _SHARE if prepared.request.measure else 0.0
     skipped = {}
-    kernels: tuple[Kernel, ...] = ()
+    kernels, unknown = _kernels(prepared, artifact, feeds, seconds)
+    if unknown:
+        skipped["kernels"] = unknown
     baseline: tuple[Kernel, ...] = ()
-    if feeds is None:
-        skipped["kernels"] = prepared.feeds_skipped
-    else:
-        try:
-            kernels = artifact.kernels(feeds, seconds=seconds)
-            if kernels and not any(kernel.outputs for kernel in kernels):
-                skipped["kernels"] = f"target {prepared.target.name!r} does not tell what each of its kernels computes"
-                kernels = ()
-            baseline = artifact.kernels(feeds, graph=prepared.original, seconds=seconds) if kernels and seconds else ()
-        except (UnsupportedError, RuntimeFailure) as error:
-            skipped["kernels"] = error.message
-        if not kernels:
-            skipped.setdefault("kernels", f"target {prepared.target.name!r} does not tell its kernels")
+    if kernels and seconds and feeds is not None:
+        with contextlib.suppress(UnsupportedError, RuntimeFailure):  # the target may not take the original at all
+            baseline = artifact.kernels(feeds, graph=prepared.original, seconds=seconds)
     found = find_layers(sized, prepared.registry.ops, kernels, _causes(prepared, results))
     if not seconds:
         skipped["latency"] = "not asked for"
@@ -65,6 +59,24 @@ def layer_report(
         against=str(seen.get("pass", "")),
         skipped=skipped,
     )
+
+
+def _kernels(
+    prepared: Prepared, artifact: Artifact, feeds: Feeds | None, seconds: float
+) -> tuple[tuple[Kernel, ...], str]:
+    """Return the kernels of the result, or none and why they are not known."""
+    if feeds is None:
+        return (), prepared.feeds_skipped
+    target = f"target {prepared.target.name!r} does not tell"
+    try:
+        kernels = artifact.kernels(feeds, seconds=seconds)
+    except (UnsupportedError, RuntimeFailure) as error:
+        return (), error.message
+    if not kernels:
+        return (), f"{target} its kernels"
+    if not any(kernel.outputs for kernel in kernels):
+        return (), f"{target} what each of its kernels computes"
+    return kernels, ""
 
 
 def _looked_at(layer: Layer, main: Op, graph: Graph, ops: OpTable, seen: Mapping[str, Any]) -> Layer:
@@ -104,6 +116,4 @@ def _causes(prepared: Prepared, results: Mapping[str, Any]) -> dict[str, str]:
     """Return why ops are float, by label and by kind: what passes said, and what the target says of kinds."""
     int8 = prepared.target.capabilities.int8
     causes = dict(int8.float_causes) if int8 is not None else {}
-    for result in results.values():
-        causes |= result.get("left_float", {}) if isinstance(result, Mapping) else {}
-    return causes
+    return causes | left_float(results)

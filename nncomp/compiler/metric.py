@@ -14,8 +14,8 @@ from nncomp.isolation import isolated
 from nncomp.runtime import Feeds
 
 Run: TypeAlias = Callable[[Feeds], Mapping[str, Any]]
-Metric: TypeAlias = Callable[[Run], float]
-"""Given a function from feeds to outputs by name, return how good the model is; higher is better."""
+Metric: TypeAlias = Callable[[Run], object]
+"""Given a function from feeds to outputs by name, returns how good the model is, a finite number; higher is better."""
 
 
 def load_metric(spec: str) -> Metric:
@@ -27,11 +27,10 @@ def load_metric(spec: str) -> Metric:
     """
     if not FUNCTION.fullmatch(spec):
         raise UsageError(f"--metric: expected module:function, got {spec!r}")
-    found = imported(spec, f"metric {spec!r}", Path())
-    return lambda run: measured(found, run)
+    return imported(spec, f"metric {spec!r}", Path())
 
 
-def measured(metric: Callable[[Run], object], run: Run) -> float:
+def measured(metric: Metric, run: Run) -> float:
     """Return what the user's metric says.
 
     Raises:

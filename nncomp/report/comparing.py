@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from pydantic import ValidationError
 
 from nncomp.errors import UsageError, Where
 from nncomp.ops.components import components
+from nncomp.report.form import ReportForm, in_form, told_number
 from nncomp.report.report import SCHEMA
+from nncomp.validation import refusal
 
 _NAMES: Final = ("report.json", "report.rejected.json")
 
@@ -87,10 +90,10 @@ def read_report(path: Path) -> dict[str, Any]:
             where=where,
             hint="compile again with this version",
         )
-    # Reports of earlier versions have no layers; new keys came without a new schema.
-    found.setdefault("layers", {"against": "", "skipped": {}, "items": []})
-    measured = {"layers": [], "other_kernels_us": None, **found.get("measured", {})}
-    return {**found, "measured": measured}
+    try:
+        return in_form(found)
+    except ValidationError as error:
+        raise UsageError(f"report {str(file)!r}: {refusal(error, ReportForm).told()}", where=where) from None
 
 
 def result_of(name: str, report: Mapping[str, Any]) -> Result:
@@ -121,8 +124,8 @@ def result_of(name: str, report: Mapping[str, Any]) -> Result:
         identical=accuracy.get("identical"),
         accuracy=accuracy.get("after"),
         drop=accuracy.get("drop"),
-        int8_coverage=target.get("int8_coverage") if target.get("integer_kernels") else None,
-        energy_uj=target.get("energy_uj"),
+        int8_coverage=told_number(target, "int8_coverage") if target.get("integer_kernels") else None,
+        energy_uj=told_number(target, "energy_uj"),
         slowest=_slowest(report),
         priced=latency.get("pairs") == 0,
     )

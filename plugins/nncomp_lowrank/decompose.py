@@ -20,6 +20,7 @@ from nncomp_lowrank.layers import Layer, find_layers
 from nncomp_lowrank.svd import Array
 
 if TYPE_CHECKING:  # listing passes decomposes nothing: what does is imported where it is used
+    from nncomp.targets import Capabilities
     from nncomp_lowrank.options import Option
     from nncomp_lowrank.planning import Plan
     from nncomp_lowrank.pricing import Pricer
@@ -68,6 +69,12 @@ class Decompose(Pass):
     )
     sweeps: int = option(2, help="rounds of improvement over the factors of each layer", ge=0)
     skip: tuple[str, ...] = option((), help="ops to leave as they are, by name or label; globs, or re:...")
+
+    def objection(self, target: Capabilities | None) -> str:
+        """Refuse two budgets."""
+        del target
+        budgets = [name for name in ("macs", "params", "latency", "energy") if getattr(self, name) is not None]
+        return f"{' and '.join(budgets)} are two budgets, give one" if len(budgets) > 1 else ""
 
     def run(self, graph: Graph, ctx: Context) -> None:
         """Decompose layers of ``graph``.
@@ -183,9 +190,8 @@ class Decompose(Pass):
         return model_error(before, after, islice(iter(ctx.data), self.sensitivity or 16))
 
     def _forms(self) -> list[Form]:
-        budgets = [name for name in ("macs", "params", "latency", "energy") if getattr(self, name) is not None]
-        if len(budgets) > 1:
-            raise RecipeError(f"decompose: {' and '.join(budgets)} are two budgets, give one", code="NNC-R012")
+        if objection := self.objection(None):
+            raise RecipeError(f"decompose: {objection}", code="NNC-R012")
         unknown = [name for name in self.forms if name not in FORMS]
         if unknown:
             raise RecipeError(f"decompose.forms: unknown form {unknown[0]!r}", hint=f"forms: {', '.join(FORMS)}")

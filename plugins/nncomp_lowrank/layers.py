@@ -92,7 +92,8 @@ def find_layers(graph: Graph, ops: OpTable, skip: Iterable[Op] = ()) -> tuple[li
         layers[key].sites.append((part, op))
     found = []
     for layer in layers.values():
-        others = [op for graph_, op in _readers(layer.home, layer.weight) if (graph_, op) not in layer.sites]
+        sites = set(layer.sites)
+        others = [op for graph_, op in _readers(layer.home, layer.weight) if (graph_, op) not in sites]
         reason = spoiled.get(layer.weight, "")
         if others and not reason:
             reason = f"its weight is read by {others[0].label!r}, too, in another way"

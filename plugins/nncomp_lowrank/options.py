@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,4 +81,4 @@ def spectrum(layer: Layer, gram: Array) -> list[float]:
 
 def _step_of_group(step: int, groups: int) -> int:
     """Return the step of one group's rank at which the rank of all is a multiple of ``step``."""
-    return int(np.lcm(step, groups)) // groups
+    return math.lcm(step, groups) // groups

@@ -132,7 +132,7 @@ def plan_metered(
         if not found:
             left[layer] = "no rank makes it cheaper"
         elif not paying[layer]:
-            one, spent = min(pairs, key=lambda pair: pair[1].form / pair[1].dense)
+            one, spent = min(pairs, key=lambda pair: pair[1].form / (pair[1].dense or 1.0))
             left[layer] = meter.no_better(spent, one)
     offers = [
         [Offer(0.0, 0.0), *(Offer(spent.form - spent.dense, minds[layer] * one.error) for one, spent in pairs)]
@@ -140,7 +140,7 @@ def plan_metered(
     ]
     taken = allocate(offers, -(1 - share) * network)
     saved = sum(offers[k][index].cost for k, index in enumerate(taken))
-    reached = 1 + saved / network
+    reached = 1 + saved / network if network else 1.0
     if reached > share + 1e-9:
         raise _out_of_reach(meter.budget, share, reached, left)
     picked = {layer: pairs[index - 1] for (layer, pairs), index in zip(paying.items(), taken, strict=True) if index}

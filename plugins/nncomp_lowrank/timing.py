@@ -153,7 +153,7 @@ class EnergyMeter(Meter):
             sum(cost.energy_pj for cost in (self.probe.costs(one, then=self.ctx.following, data=data) or {}).values())
             for one in (dense, form)
         )
-        return before / 1e3, before / after if after else 1.0
+        return before / 1e3, before / after if before and after else 1.0
 
     def network(self, graph: Graph) -> float:
         """Return nanojoules.

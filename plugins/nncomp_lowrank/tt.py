@@ -59,15 +59,14 @@ def tt_matrix(
 def near_square_modes(size: int, order: int) -> tuple[int, ...]:
     """Split ``size`` into ``order`` factors that are as equal as its divisors allow, the largest first.
 
-    Greedy: each factor is the divisor of what is left that is nearest, from above, to its geometric mean; a prime is
-    (p, 1, ...).
+    Greedy: each factor is the divisor of what is left whose ratio to the geometric mean of the factors still to come is
+    nearest to 1, of two the larger; a prime is (p, 1, ...).
     """
     modes = []
     left = size
     for remaining in range(order, 1, -1):
         aim = left ** (1 / remaining)
-        divisors = [d for d in range(1, left + 1) if left % d == 0] if left <= 1 << 12 else _divisors(left)
-        modes.append(min(divisors, key=lambda d: (abs(math.log(d / aim)), -d)))
+        modes.append(min(_divisors(left), key=lambda d: (abs(math.log(d / aim)), -d)))
         left //= modes[-1]
     return tuple(sorted([*modes, left], reverse=True))
 

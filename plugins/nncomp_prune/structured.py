@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
@@ -291,12 +292,8 @@ def _why(reasons: Sequence[Any]) -> str:
 
 
 def _nothing(left: Mapping[str, str], analysis: AxisAnalysis) -> UnsupportedError:
-    reasons: dict[str, int] = {}
-    for reason in left.values():
-        reasons[reason] = reasons.get(reason, 0) + 1
-    for pinned in analysis.pinned:
-        if pinned.constants:
-            reasons[_why(pinned.reasons[:1])] = reasons.get(_why(pinned.reasons[:1]), 0) + 1
+    reasons = Counter(left.values())
+    reasons.update(_why(pinned.reasons[:1]) for pinned in analysis.pinned if pinned.constants)
     told = "; ".join(f"{count} x {reason}" for reason, count in list(reasons.items())[:4])
     return UnsupportedError(
         "prune-structured: nothing in this model can be pruned" + (f" ({told})" if told else ""),

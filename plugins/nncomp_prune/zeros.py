@@ -9,6 +9,7 @@ conjugate gradients on all rows at once:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Final
@@ -73,10 +74,10 @@ def exchanged(weight: Doubles, square: Doubles, cross: Doubles, pattern: Pattern
     with more than a hundred choices, come back as they are.
     """
     size = pattern.group[1]
-    choices = list(combinations(range(size), size - round(pattern.share * size))) if pattern.sort == "n:m" else []
-    if not 0 < len(choices) <= _MOST_CHOICES:
+    stay = size - round(pattern.share * size)
+    if pattern.sort != "n:m" or math.comb(size, stay) > _MOST_CHOICES:
         return weight
-    picked = np.array(choices)  # (P, N)
+    picked = np.array(list(combinations(range(size), stay)))  # (P, N)
     result = refitted(weight, square, cross)
     rows = np.arange(len(weight))
     for _ in range(_SWEEPS):

@@ -100,7 +100,9 @@ class Quantize(TunablePass):
     embeddings: bool = option(True, help="store embedding tables as INT8, one scale a row")
 
     def objection(self, target: Capabilities | None) -> str:
-        """Refuse activations of 16 bits, and weights of 4, on targets that do not take them."""
+        """Refuse two budgets, and activations of 16 bits, or weights of 4, on targets that do not take them."""
+        if self.latency is not None and self.energy is not None:
+            return "latency and energy are two budgets, give one"
         if target is None or target.int8 is None:
             return ""
         if (self.activation_bits == 16 or self.wide) and target.int8.wide is None:

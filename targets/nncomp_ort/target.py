@@ -9,7 +9,7 @@ from typing import ClassVar
 from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph, Op
 from nncomp.ops import QuantRole, Role
-from nncomp.passes import Context
+from nncomp.passes import Context, left_float
 from nncomp.runtime import RuntimeFailure, Session
 from nncomp.targets import Artifact, Capabilities, Finding, Int8Form, Target
 from nncomp_ort.artifact import OrtArtifact
@@ -52,13 +52,13 @@ class OrtTarget(Target):
         if promise:
             ctx.note("warning", "ort", reason=promise, code="NNC-W064")
         executed = executed_of(legal)
-        left: dict[str, str] = {}
-        for result in ctx.results.values():
-            left |= result.get("left_float", {}) if isinstance(result, Mapping) else {}
         assert self.capabilities.int8 is not None
         labels = {op.label: op.label for _, op in legal.walk() if op.kind in FLOAT_COMPUTE}
         found = read_executed(
-            executed, _known_as(legal, left), self.capabilities.int8.float_causes, _known_as(legal, labels)
+            executed,
+            _known_as(legal, left_float(ctx.results)),
+            self.capabilities.int8.float_causes,
+            _known_as(legal, labels),
         )
         return OrtArtifact(legal, found, threads=ctx.threads)
 

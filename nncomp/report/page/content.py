@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from nncomp.report.form import told_number
 from nncomp.report.page import told
 from nncomp.report.page.blocks import block_name, blocks, drawing
 from nncomp.report.page.charts import histogram, sparkline, stacked
@@ -61,7 +62,7 @@ def report_content(report: Mapping[str, Any]) -> dict[str, Any]:
         "energy": _energy(report["target_report"]),
         "hardware": told.hardware(report["target_report"]),
         "kernels_in_float": told.islands(report["target_report"]),
-        "coverage": told.number(report["target_report"], "int8_coverage"),
+        "coverage": told_number(report["target_report"], "int8_coverage"),
     }
 
 

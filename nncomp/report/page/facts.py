@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nncomp.report.form import told_number
 from nncomp.report.page import told
 from nncomp.report.page.rendering import duration_text, percent_text
 from nncomp.wording import bytes_text, change_text, count_text, energy_text, points_text
@@ -51,7 +52,7 @@ def figures(report: Mapping[str, Any]) -> list[Figure]:
         found.append(Figure("–", "as fast", _short(f"not measured: {report['measured']['latency_skipped']}")))
     found.append(_closeness(accuracy))
     target = report["target_report"]
-    coverage, energy = told.number(target, "int8_coverage"), told.number(target, "energy_uj")
+    coverage, energy = told_number(target, "int8_coverage"), told_number(target, "energy_uj")
     if coverage is not None and target.get("integer_kernels"):
         islands = len(told.islands(target))
         remark = (

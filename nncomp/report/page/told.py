@@ -101,12 +101,6 @@ def hardware(target_report: Mapping[str, Any]) -> str:
     return str(found.get("name", "")) if isinstance(found, Mapping) else ""
 
 
-def number(target_report: Mapping[str, Any], key: str) -> float | None:
-    """Return a number that a target tells."""
-    found = target_report.get(key)
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
-
-
 def _items(results: Mapping[str, Any], key: str, kind: type[T], facts: Any) -> Iterator[tuple[str, T]]:
     for result in results.values():
         told = result.get(key) if isinstance(result, Mapping) else None

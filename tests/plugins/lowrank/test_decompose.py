@@ -14,6 +14,7 @@ from nncomp.targets import OpCost
 from nncomp.testing import assert_same_function, graph
 from nncomp_lowrank.decompose import Decompose
 from nncomp_lowrank.layers import find_layers
+from nncomp_lowrank.statistics import relative_error
 
 NET = """
 g (float[1,16,8,8] x) => (float[1,10] y)
@@ -208,6 +209,26 @@ def test_a_budget_of_energy_is_met_by_the_prices_of_layers():
     assert all(before > after for before, after in (one["energy_nj"] for one in found["layers"].values()))
 
 
+def test_a_target_on_which_everything_is_free_leaves_no_energy_to_save():
+    class Free(Clock):
+        def costs(self, graph, *, then=(), data=None):
+            return {}
+
+    model = graph(NET, constants=low_rank_weights())
+    infer_types(model)
+    ctx = Context(data=FeedSource(samples(4), model), probe=Free())
+    with pytest.raises(UnsupportedError) as caught:
+        Decompose(energy=0.6, align=4, forms=("svd",)).run(model, ctx)
+    assert caught.value.code == "NNC-M052"
+    assert caught.value.message.startswith("decompose: energy=0.6 is out of reach, the least is 1.000 (")
+
+
+def test_outputs_whose_sizes_differ_count_as_wholly_wrong():
+    assert relative_error([{"y": np.ones(2, np.float32)}], [{"y": np.ones(3, np.float32)}]) == 1.0
+    assert relative_error([{"y": [np.ones(2, np.float32)]}], [{"y": []}]) == 0.0
+    assert relative_error([], []) == 0.0
+
+
 @pytest.mark.parametrize("name", ["macs", "params"])
 def test_layers_that_are_skipped_count_where_the_batch_is_not_known(name):
     text = NET.replace("float[1,16,8,8]", "float[N,16,8,8]").replace("float[1,10]", "float[N,10]")
@@ -233,6 +254,8 @@ def test_two_budgets_are_refused():
     with pytest.raises(RecipeError) as caught:
         decomposed(macs=0.5, params=0.5)
     assert caught.value.message == "decompose: macs and params are two budgets, give one"
+    assert Decompose(macs=0.5, params=0.5).objection(None) == "macs and params are two budgets, give one"
+    assert Decompose(macs=0.5).objection(None) == ""
 
 
 def test_an_unknown_form_is_refused():

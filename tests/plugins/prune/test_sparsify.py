@@ -13,7 +13,7 @@ from nncomp.targets import Capabilities
 from nncomp.verify import verify
 from nncomp_prune.patterns import Pattern, pattern_of
 from nncomp_prune.sparsify import Sparsify
-from nncomp_prune.zeros import by_error, by_size, chosen, refitted
+from nncomp_prune.zeros import by_error, by_size, chosen, exchanged, refitted
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +93,15 @@ def test_zeros_by_error_cost_less_than_zeros_by_size(seed):
     for start in (by_error, lambda one, _, pattern: by_size(one, pattern)):
         assert cost(found) < 1.001 * cost(refitted(start(target, square, pattern), square, cross))
     assert (np.count_nonzero(found.reshape(12, 4, 4), axis=2) <= 2).all()
+
+
+def test_a_pattern_with_a_huge_number_of_choices_is_not_tried_choice_by_choice():
+    rng = np.random.default_rng(0)
+    weight, rows = rng.normal(size=(2, 64)), rng.normal(size=(256, 64))
+    square = rows.T @ rows
+    pattern = pattern_of("32:64", 0.5, option="pattern")  # 1.8e18 choices
+    zeros = by_size(weight, pattern)
+    assert exchanged(zeros, square, weight @ square, pattern) is zeros
 
 
 def test_a_target_that_gains_nothing_refuses(chain, sparsified, context):

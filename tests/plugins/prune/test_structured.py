@@ -420,3 +420,12 @@ def test_few_samples_are_looked_at_more_closely(chain, context):
     one = PruneStructured(macs=0.5)
     assert one._positions(context(chain)) == 24_576 // 64
     assert PruneStructured(macs=0.5, samples=8, positions=5000)._positions(context(chain)) == 5000
+
+
+def test_an_output_whose_size_depends_on_the_data_counts_as_wholly_wrong():
+    feeds = [{"x": np.array([-1.0, 2.0, 3.0], np.float32)}]
+    made = [
+        graph(f"g (float[3] x) => (float[k] y) <int64[1] a = {{0}}, int64[1] b = {{{n}}}> {{ y = Slice (x, a, b) }}")
+        for n in (2, 3)
+    ]
+    assert OutputError.of(made[0], feeds).measure(made[1]) == 1.0

@@ -87,6 +87,8 @@ def test_two_budgets_are_refused():
     with pytest.raises(RecipeError) as caught:
         quantized(energy=0.5, latency=0.5)
     assert caught.value.message == "quantize: latency and energy are two budgets, give one"
+    both = Quantize(latency=0.5, energy=0.5)
+    assert both.objection(CAPABILITIES) == "latency and energy are two budgets, give one"
 
 
 @pytest.mark.parametrize("options", [{"weight_bits": 4}, {"narrow": ["a"]}, {"energy": 0.9}, {"latency": 0.9}])
