@@ -7,14 +7,13 @@ piece of the graph that still does is looked for and left beside the output.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from itertools import islice
 from typing import Any, Final, Protocol
 
 import numpy as np
 from onnx.reference import ReferenceEvaluator
 
-from nncomp.errors import GateError, NncompError, NncompWarning
+from nncomp.errors import GateError, NncompError, NncompWarning, UnsupportedError
 from nncomp.gate import HALF_LIMIT, compare
 from nncomp.ir import DataType, Graph, TensorType
 from nncomp.onnx_io import graph_to_proto
@@ -24,12 +23,16 @@ from nncomp_tvm.emulation import KernelFault, TimeIsUp
 from nncomp_tvm.manifest import Manifest
 from nncomp_tvm.open_sizes import at_other_sizes
 from nncomp_tvm.reproducing import Build, Reproducer
+from nncomp_tvm.stages import QUANTIZING, Stages, quantizes
 
 FLOAT_LIMIT: Final = 1e-4
 """Relative error (L2) of an output in single precision."""
 
 QUANTIZED_LIMIT: Final = 0.05
-"""The same where the graph quantizes: a sum between two codes may become either, and what follows moves on."""
+"""The same for a graph that quantizes and cannot be cut: a number between two codes may become either of them."""
+
+STAGED_LIMIT: Final = 0.3
+"""The same where each stage was found right: what is left to see is that the whole is put together otherwise."""
 
 
 class UnseenWarning(NncompWarning):
@@ -68,18 +71,17 @@ def checked(
         samples = _samples(graph, built.manifest, ctx, most)
     except NncompError as error:
         return unseen(ctx, error.message)
-    reference = reference_of(graph)
-    problem_of = partial(fault_or_difference, excused=excused)
+    judge = Judge(graph, built, build, excused)
     other = at_other_sizes(built.manifest, samples[0]) if samples else None
     for feeds in [*samples, *([other] if other is not None else [])]:
         try:
-            expected = reference(feeds)
+            expected = judge.expected(feeds)
         except RuntimeFailure as error:
             if feeds is other:
                 break
             return unseen(ctx, f"the graph cannot be run for comparison: {error.message}")
         try:
-            problem = problem_of(graph, expected, built, feeds)
+            problem = judge.problem(feeds, expected)
         except TimeIsUp as error:
             return unseen(ctx, error.message)
         except RuntimeFailure as error:
@@ -90,7 +92,8 @@ def checked(
         if problem:
             hint = ""
             if ctx.reproducer is not None:
-                hint = Reproducer(build, problem_of, reference_of).write(graph, feeds, ctx.reproducer, command, problem)
+                search = Reproducer(lambda piece, fed: Judge(piece, build(piece, fed), build, excused).problem(fed))
+                hint = search.write(graph, feeds, ctx.reproducer, command, problem)
             raise GateError(f"the compiled model is wrong: {problem}", code="NNC-G005", hint=hint)
     return len(samples)
 
@@ -101,32 +104,104 @@ def unseen(ctx: Context, reason: str) -> int:
     return 0
 
 
-def fault_or_difference(
-    graph: Graph, expected: Mapping[str, Any], built: Runnable, feeds: Feeds, *, excused: float = 0.0
+class Judge:
+    """Says what is wrong with a build.
+
+    What does not quantize is compared with ONNX Runtime, op by op as it stands. What does is compared with its integer
+    kernels, whose codes it should equal where nothing but integers decides. Where results differ, the graph is built
+    once more, cut into stages (:mod:`~nncomp_tvm.stages`), and each is judged by what it is fed.
+
+    Args:
+        graph: A model's own graph.
+        built: What was built from it.
+        build: Builds another graph in the same way, for given inputs.
+        excused: Relative error of floats that is the build's own choice.
+    """
+
+    def __init__(self, graph: Graph, built: Runnable, build: Build, excused: float = 0.0) -> None:
+        self._graph, self._built, self._build, self._excused = graph, built, build, excused
+        self._quantizes = quantizes(graph)
+        self._reference = reference_of(graph, optimize=self._quantizes)
+        self._staged: tuple[Stages, Runnable, Mapping[str, tuple[int, ...]]] | None = None
+
+    def expected(self, feeds: Feeds) -> dict[str, Any]:
+        """Return what ``feeds`` should give.
+
+        Raises:
+            RuntimeFailure: nobody runs the graph for comparison.
+        """
+        return self._reference(feeds)
+
+    def problem(self, feeds: Feeds, expected: Mapping[str, Any] | None = None) -> str:
+        """Say what is wrong when it runs on ``feeds``, which should give what is expected, "" if nothing is.
+
+        Raises:
+            RuntimeFailure: nobody runs the graph for comparison, or it does not run.
+            TimeIsUp: it takes longer than it may.
+        """
+        expected = self._reference(feeds) if expected is None else expected
+        try:
+            got = self._built.run(feeds)
+            if not self._quantizes:
+                return difference(self._graph, expected, got, limit=self._excused)
+            if not difference(self._graph, expected, got, limit=self._excused, steps=0):
+                return ""
+            problem = self._problem_in_stages(feeds)
+        except KernelFault as fault:
+            return fault.message
+        if problem is None:
+            return difference(self._graph, expected, got, limit=QUANTIZED_LIMIT)
+        reals = {name: value for name, value in expected.items() if _has_float(value)}
+        return problem or difference(self._graph, reals, got, limit=STAGED_LIMIT)
+
+    def _problem_in_stages(self, feeds: Feeds) -> str | None:
+        """Say what is wrong in a stage, None where the graph cannot be cut, or its stages not be built."""
+        stages = self._staged[0] if self._staged else Stages.of(self._graph)
+        if stages is None:
+            return None
+        captured = stages.captured(feeds)
+        fed = stages.feeds(feeds, captured)
+        sizes = {name: np.shape(array) for name, array in fed.items()}
+        if self._staged is None or self._staged[2] != sizes:
+            try:
+                self._staged = stages, self._build(stages.graph, fed), sizes
+            except UnsupportedError:
+                return None
+        got, whole = self._staged[1].run(fed), stages.whole
+
+        def differ(name: str, expected: Any, found: Any) -> str:
+            return difference(whole, {name: expected}, {name: found}, limit=self._excused)
+
+        ends = {stage.value for stage in stages.stages}
+        results = {value.name: captured[value.name] for value in whole.outputs if value.name not in ends}
+        problem = stages.misfit(captured, got, differ, excused=self._excused)
+        return problem or difference(whole, results, got, limit=self._excused)
+
+
+def difference(
+    graph: Graph, expected: Mapping[str, Any], got: Mapping[str, Any], *, limit: float = 0.0, steps: int = 1
 ) -> str:
-    """Run ``built`` and say what is wrong: a fault of a kernel, or a :func:`difference`; "" if nothing is."""
-    try:
-        got = built.run(feeds)
-    except KernelFault as fault:
-        return fault.message
-    return difference(graph, expected, got, excused=excused)
-
-
-def difference(graph: Graph, expected: Mapping[str, Any], got: Mapping[str, Any], *, excused: float = 0.0) -> str:
     """Say how results differ from ONNX Runtime's by more than the graph's types excuse, "" if they do not.
 
-    Float outputs are held to a relative error (L2), integers to equality; quantized outputs may be one step off.
+    Float outputs are held to a relative error (L2), integers to equality.
+
+    Args:
+        graph: What gives them.
+        expected: What ONNX Runtime gives.
+        got: What a build gives.
+        limit: A relative error that is excused beyond that of the graph's types.
+        steps: How far quantized outputs may be off.
     """
-    limit = max(_limit(graph), excused)
+    limit = max(_limit(graph), limit)
     for name, wanted in expected.items():
         found = got[name]
         if isinstance(wanted, list) != isinstance(found, list):
             return f"output {name!r} is {_form(found)}, not {_form(wanted)}"
         quantized = _is_code(graph, name)
         if quantized and np.shape(wanted) == np.shape(found):
-            steps = int(np.abs(np.asarray(wanted, np.int64) - np.asarray(found, np.int64)).max(initial=0))
-            if steps > 1:
-                return f"output {name!r} is up to {steps} steps away from ONNX Runtime's"
+            farthest = int(np.abs(np.asarray(wanted, np.int64) - np.asarray(found, np.int64)).max(initial=0))
+            if farthest > steps:
+                return f"output {name!r} is up to {farthest} steps away from ONNX Runtime's"
             continue
         deviation = compare([{name: wanted}], [{name: found}])
         if deviation.identical or (deviation.relative <= limit and _has_float(wanted)):
@@ -137,13 +212,17 @@ def difference(graph: Graph, expected: Mapping[str, Any], got: Mapping[str, Any]
     return ""
 
 
-def reference_of(graph: Graph) -> Callable[[Feeds], dict[str, Any]]:
+def reference_of(graph: Graph, *, optimize: bool = False) -> Callable[[Feeds], dict[str, Any]]:
     """Return what runs ``graph`` as ONNX means it: ONNX Runtime, or ONNX's evaluator where that has no kernel.
+
+    Args:
+        graph: A model's own graph.
+        optimize: Let ONNX Runtime rewrite the graph, for its integer kernels.
 
     Raises, when called, RuntimeFailure: neither runs it.
     """
     try:
-        return Session(graph).run
+        return Session(graph, optimize=optimize).run
     except RuntimeFailure as refusal:
         message = refusal.message
         try:
@@ -179,14 +258,12 @@ def with_sizes(graph: Graph, manifest: Manifest) -> Graph:
 
 def _limit(graph: Graph) -> float:
     dtypes = {value.type.dtype for value in graph.values() if isinstance(value.type, TensorType)}
-    if any(op.kind in ("QuantizeLinear", "DynamicQuantizeLinear") for op in graph.ops()):
-        return QUANTIZED_LIMIT
     return HALF_LIMIT if dtypes & {DataType.FLOAT16, DataType.BFLOAT16} else FLOAT_LIMIT
 
 
 def _is_code(graph: Graph, name: str) -> bool:
     producer = graph.find(name).producer
-    return producer is not None and producer.kind in ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv")
+    return producer is not None and producer.kind in QUANTIZING and not producer.domain
 
 
 def _form(value: Any) -> str:

@@ -78,7 +78,7 @@ def test_what_nobody_can_run_for_comparison_is_a_warning(monkeypatch):
     def refuse(feeds):
         raise RuntimeFailure("no kernel")
 
-    monkeypatch.setattr("nncomp_tvm.gating.reference_of", lambda graph: refuse)
+    monkeypatch.setattr("nncomp_tvm.gating.reference_of", lambda graph, optimize: refuse)
     model, ctx = graph("g (float[2] x) => (float[2] y) { y = Relu (x) }", opset=18), nncomp.Context()
     artifact = TvmCpuTarget().build(model, ctx)
     assert [(note.code, note.reason) for note in ctx.notes] == [

@@ -95,7 +95,7 @@ def of_tvm(model, cpu=None):
     lowered = lower(graph, builtin_table(), Sizes(shapes, model.feeds))
     built = build_cpu(lowered.module, cpu or CpuTarget.host())
     machine = relax.VirtualMachine(built.executable, tvm.cpu())
-    return machine["main"](*[tensor(model.feeds[port.name]) for port in lowered.inputs]).numpy()
+    return machine["main"](*[tensor(model.feeds[port.name]) for port in lowered.inputs], *built.parameters).numpy()
 
 
 def convolution(model, columns=12, bias=True, per_channel=True, bound=None, **attrs):
