@@ -43,7 +43,7 @@ class GpuTile:
         return self.rows // self.high * (self.columns // self.wide)
 
 
-_TILES: Final = (
+TILES: Final = (
     (128, 128, 8, 8), (128, 64, 8, 4), (64, 64, 4, 4), (128, 32, 4, 4), (64, 32, 4, 4), (32, 64, 4, 4), (128, 16, 4, 4),
     (32, 32, 4, 4), (64, 16, 4, 4), (32, 32, 2, 4), (16, 32, 1, 4), (16, 16, 1, 2), (4, 32, 1, 1), (128, 8, 4, 2),
 )  # fmt: skip
@@ -64,7 +64,7 @@ def candidates(shape: Contraction) -> list[GpuTile]:
     """Return tiles, the one that looks fastest first."""
     steps = reduction(shape)
     depth = 16 if -(-steps // 16) * 16 * 9 <= -(-steps // 8) * 8 * 10 else 8
-    tiles = [GpuTile(*tile, depth) for tile in _TILES]
+    tiles = [GpuTile(*tile, depth) for tile in TILES]
     return sorted(tiles, key=lambda tile: _cost(shape, tile))
 
 

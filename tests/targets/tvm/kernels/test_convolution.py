@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("tvm")
 
 from nncomp_tvm.kernels import ByteDot, CpuTarget
+from nncomp_tvm.kernels.gpu.tiling import TILES, GpuTile
 from nncomp_tvm.library import relax
 
 
@@ -42,7 +45,7 @@ def test_a_convolution_agrees_with_numpy(bench, rng, case):
     shape, weights, options = case
     x, w = rng.standard_normal(shape, np.float32), rng.standard_normal(weights, np.float32)
     got, built = bench.run(lambda _, v: relax.op.nn.conv2d(v, relax.const(w), **options), x)
-    expected = convolved(x, w, **{{"padding": "pads"}.get(name, name): value for name, value in options.items()})
+    expected = convolved(x, w, **as_numpy(options))
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     assert built.kernels[0].ops == ("nn.conv2d",)
 
@@ -60,21 +63,27 @@ def test_older_cpus_multiply_bytes_exactly_too(any_bench, rng):
 
 
 def assert_exact(bench, rng, shape, weights, options, zero, *, extreme=False):
+    x, body, expected = exactly(rng, shape, weights, options, zero, extreme=extreme)
+    got, built = bench.run(body, x)
+    np.testing.assert_array_equal(got, expected)
+    assert built.kernels[0].integer
+    assert built.kernels[0].ops == ("nn.conv2d", "quantize")
+
+
+def exactly(rng, shape, weights, options, zero, *, extreme=False):
+    """Return an input, a convolution of it, and its result."""
     x = rng.integers(0, 256, shape).astype(np.uint8)
     w = rng.integers(-128, 128, weights).astype(np.int8)
     if extreme:
         x, w = np.full_like(x, 255), np.where(w < 0, -128, 127).astype(np.int8)
     scales = np.float32(2.0) ** rng.integers(-9, -5, weights[0]).astype(np.float32)
-    got, built = bench.run(quantized(w, scales, zero, options), x)
-    sums = convolved(
-        x.astype(np.int32) - zero,
-        w.astype(np.int32),
-        **{{"padding": "pads"}.get(key, key): value for key, value in options.items()},
-    )
+    sums = convolved(x.astype(np.int32) - zero, w.astype(np.int32), **as_numpy(options))
     real = sums * (0.5 * scales.astype(np.float64))[:, None, None]
-    np.testing.assert_array_equal(got, np.clip(np.rint(real / 4) + 100, 0, 255).astype(np.uint8))
-    assert built.kernels[0].integer
-    assert built.kernels[0].ops == ("nn.conv2d", "quantize")
+    return x, quantized(w, scales, zero, options), np.clip(np.rint(real / 4) + 100, 0, 255).astype(np.uint8)
+
+
+def as_numpy(options):
+    return {{"padding": "pads"}.get(key, key): value for key, value in options.items()}
 
 
 def quantized(w, scales, zero, options):
@@ -124,3 +133,100 @@ def test_what_a_cpu_has_is_llvms_knowledge():
     assert (CpuTarget.named("skylake-avx512").dot, CpuTarget.named("skylake-avx512").lanes) == (ByteDot.WIDENED, 16)
     assert (CpuTarget.named("haswell").dot, CpuTarget.named("haswell").lanes) == (ByteDot.WIDENED, 8)
     assert (CpuTarget.named("x86-64").dot, CpuTarget.named("x86-64").lanes) == (ByteDot.PLAIN, 4)
+
+
+@pytest.fixture
+def cut_as(monkeypatch):
+    """Return a function that has GPU kernels cut in the tiles that it is given, one after the other."""
+
+    def choose(tiles):
+        following = iter([GpuTile(*TILES[tile % len(TILES)], 8 << tile % 2) for tile in tiles])
+        monkeypatch.setattr("nncomp_tvm.kernels.gpu.device.candidates", lambda shape: [next(following)])
+
+    return choose
+
+
+def run_together(gpu, cases):
+    """Run convolutions as one module, because a C++ compiler takes seconds; return their kernels."""
+    inputs, bodies, expected = zip(*cases, strict=True)
+
+    def body(builder, *values):
+        return relax.Tuple([builder.emit(part(builder, value)) for part, value in zip(bodies, values, strict=True)])
+
+    got, built = gpu.run(body, *inputs, outputs=len(inputs))
+    for found, wanted in zip(got, expected, strict=True):
+        if found.dtype == np.uint8:
+            np.testing.assert_array_equal(found, wanted)
+        else:
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    return built.kernels
+
+
+def test_a_gpu_multiplies_bytes_exactly(gpu, rng, cut_as):
+    cut_as(range(len(CASES)))
+    kernels = run_together(gpu, [exactly(rng, *case, int(rng.integers(0, 256))) for case in CASES.values()])
+    assert {(kernel.ops, kernel.integer) for kernel in kernels} == {(("nn.conv2d", "quantize"), True)}
+
+
+def test_a_gpu_multiplies_floats(gpu, rng, cut_as):
+    cut_as(range(8, 14))
+
+    def case(shape, weights, options):
+        x, w = rng.standard_normal(shape, np.float32), rng.standard_normal(weights, np.float32)
+        return x, lambda _, v: relax.op.nn.conv2d(v, relax.const(w), **options), convolved(x, w, **as_numpy(options))
+
+    names = ("odd channels", "groups", "1 x 1", "stride", "long kernel", "multiplier", "depthwise")
+    kernels = run_together(gpu, [case(*CASES[name]) for name in names])
+    assert {(kernel.ops, kernel.integer) for kernel in kernels} == {(("nn.conv2d",), False)}
+
+
+SIZES = st.integers(1, 9)
+SHAPES = st.fixed_dictionaries(
+    {
+        "image": st.tuples(st.integers(1, 2), SIZES, SIZES),
+        "channels": st.sampled_from([1, 3, 4, 16, 17, 20, 33]),
+        "columns": st.sampled_from([1, 3, 6, 17, 20, 36]),
+        "kernel": st.tuples(st.integers(1, 4), st.integers(1, 3)),
+        "strides": st.tuples(st.integers(1, 3), st.integers(1, 2)),
+        "dilation": st.tuples(st.integers(1, 2), st.integers(1, 3)),
+        "padding": st.tuples(*[st.integers(0, 3)] * 4),
+        "groups": st.integers(1, 3),
+        "zero": st.integers(0, 255),
+        "tile": st.integers(0, 2 * len(TILES)),
+    }
+)
+
+
+def fits(one):
+    (_, height, width), (top, left, bottom, right) = one["image"], one["padding"]
+    seen = [(k - 1) * d + 1 for k, d in zip(one["kernel"], one["dilation"], strict=True)]
+    return seen[0] <= height + top + bottom and seen[1] <= width + left + right
+
+
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(SHAPES.filter(fits), min_size=6, max_size=6), st.integers(0, 2**32 - 1))
+def test_a_gpu_multiplies_bytes_of_any_shape_exactly(gpu, cut_as, shapes, seed):
+    cut_as(one["tile"] for one in shapes if one["channels"] > 1 or one["columns"] > 1)
+    rng = np.random.default_rng(seed)
+
+    def case(one):
+        (batch, *image), groups = one["image"], one["groups"]
+        options = {name: one[name] for name in ("strides", "dilation", "padding", "groups")}
+        weights = (groups * one["columns"], one["channels"], *one["kernel"])
+        return exactly(rng, (batch, groups * one["channels"], *image), weights, options, one["zero"])
+
+    assert all(kernel.integer for kernel in run_together(gpu, [case(one) for one in shapes]))
+
+
+def test_a_gpu_takes_open_batches_and_zero_points_that_are_computed(gpu, rng):
+    x, zero = rng.integers(0, 256, (3, 5, 6, 7)).astype(np.uint8), np.array(9, np.uint8)
+    w = rng.integers(-127, 128, (6, 5, 3, 3)).astype(np.int8)
+
+    def body(builder, codes, point):
+        real = builder.emit(relax.op.dequantize(codes, relax.const(np.float32(1)), point, axis=0))
+        weights = builder.emit(relax.op.dequantize(relax.const(w), relax.const(np.float32(1)), relax.const(np.int8(0))))
+        return relax.op.nn.conv2d(real, weights, padding=(1, 1, 1, 1))
+
+    got, built = gpu.run(body, x, zero, shapes=[("n", 5, 6, 7), ()])
+    np.testing.assert_array_equal(got, convolved(x.astype(np.int64) - 9, w.astype(np.int64), pads=(1, 1, 1, 1)))
+    assert [(kernel.ops, kernel.integer) for kernel in built.kernels] == [(("nn.conv2d",), True)]
