@@ -103,6 +103,25 @@ def test_a_weight_that_two_ops_share_counts_once():
     assert parameter_count(net, TABLE) == 9
 
 
+def test_weights_of_constant_nodes_count_once_each_however_often_they_are_read():
+    given = "<value_floats = [1.0, 2.0, 3.0]> ()"
+    net = graph(
+        f"""
+        g (float[3] x) => (float[3] y)
+        {{
+            a = Constant {given}
+            b = Constant {given}
+            c = Constant {given}
+            d = Add (x, a)
+            e = Add (d, b)
+            f = Add (e, c)
+            y = Mul (f, a)
+        }}
+        """
+    )
+    assert parameter_count(net, TABLE) == 9
+
+
 def test_settings_scales_and_zero_points_are_no_parameters():
     net = graph(
         """

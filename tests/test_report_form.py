@@ -83,6 +83,14 @@ def test_what_is_changed_by_hand_is_shown_or_refused(report, data):
     assert comparison_page([result_of(name, found) for name in "ab"], [found, found])
 
 
+def test_a_report_is_not_read_whatever_its_size(tmp_path):
+    file = tmp_path / "report.json"
+    with file.open("wb") as opened:
+        opened.truncate((1 << 28) + 1)
+    with pytest.raises(UsageError, match=r"is larger than 268435456 bytes$"):
+        read_report(file)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [

@@ -178,12 +178,20 @@ class ReadableGraph:
 
         An input with a default is not fixed: the caller may override it.
         """
+        holder = self.constant_holder(value)
+        return constant_node_data(holder) if isinstance(holder, Op) else holder
+
+    def constant_holder(self, value: Value | None) -> Tensor | Op | None:
+        """Return what holds the data of ``value`` where :meth:`constant` gives any: its tensor, or the node it is from.
+
+        Constants with one holder are one; most ``Constant`` nodes make a new tensor whenever they are asked.
+        """
         graph: ReadableGraph | None = self
         while value is not None and graph is not None:
             if value.const is not None:
                 return value.const
             if value.producer is not None:
-                return constant_node_data(value.producer)
+                return value.producer
             value, graph = graph._captures.get(value), graph.parent
         return None
 

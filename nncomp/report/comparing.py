@@ -18,6 +18,8 @@ from nncomp.report.report import SCHEMA
 from nncomp.validation import refusal
 
 _NAMES: Final = ("report.json", "report.rejected.json")
+_LARGEST: Final = 1 << 28
+"""Bytes of a report: those of 3,000 layers have under 8 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def read_report(path: Path) -> dict[str, Any]:
     if file is None:
         raise UsageError(f"there is no report in {str(path)!r}", where=where, hint="expected a folder with report.json")
     try:
+        if file.stat().st_size > _LARGEST:
+            raise UsageError(f"report {str(file)!r} is larger than {_LARGEST} bytes", where=where)
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read report {str(file)!r}: {error}", where=where) from None

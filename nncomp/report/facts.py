@@ -173,7 +173,7 @@ def parameter_count(graph: Graph, ops: OpTable) -> int:
             quantized = op.kind.startswith("QLinear") and slot not in integer
             is_float = tensor.dtype.is_floating_point() and len(tensor.shape) > 0 and not quantized
             if is_float or slot in integer:
-                weights[id(tensor)] = tensor.size
+                weights[id(part.constant_holder(value))] = tensor.size
     return sum(weights.values())
 
 
