@@ -65,6 +65,20 @@ def product(extents: Iterable[Extent]) -> Extent:
     return total
 
 
+def quotient(whole: Extent, part: Extent) -> Extent | None:
+    """Divide a size by one that it is a multiple of, whatever the symbols are; None where that is not certain."""
+    first, second = (one if isinstance(one, Open) else Open(one, ()) for one in (whole, part))
+    left = list(first.symbols)
+    for symbol in second.symbols:
+        if symbol not in left:
+            return None
+        left.remove(symbol)
+    if not second.factor or first.factor % second.factor:
+        return None
+    factor = first.factor // second.factor
+    return Open(factor, tuple(left)) if left and factor else factor
+
+
 def known(shape: Sequence[Extent]) -> TypeGuard[tuple[int, ...]]:
     """Whether every size is a number."""
     return all(isinstance(extent, int) for extent in shape)

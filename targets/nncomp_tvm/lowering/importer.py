@@ -17,9 +17,11 @@ from nncomp.errors import UnsupportedError
 from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.runtime import RuntimeFailure, run
+from nncomp_tvm.kernels.extents import Open, dimensions
 from nncomp_tvm.library import Expr, constant, relax, tirx, tvm
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
 from nncomp_tvm.lowering.converters import converted
+from nncomp_tvm.lowering.sizes import SizeArray, as_objects, computed_sizes, shape_sizes, sizes_of, with_open_sizes
 from nncomp_tvm.origins import named_after
 
 Array = npt.NDArray[Any]
@@ -52,6 +54,7 @@ class Walk:
         self._exprs: dict[Value, Expr] = {}
         self._lost: set[Value] = set()
         self._symbols: dict[str, Any] = {}
+        self._sizes: dict[Value, SizeArray] = {}
 
     def module(self) -> Any:
         """Return the Relax module, whose ``main`` takes the inputs that must be fed; None where something was refused.
@@ -94,7 +97,7 @@ class Walk:
             self._lost.update(op.outputs)
             return
         try:
-            if not self._computed(op):
+            if not self._computed(op) and not self._made_of_sizes(op):
                 self._converted(op)
         except NotLoweredError as error:
             self.refused[op] = str(error)
@@ -129,6 +132,35 @@ class Walk:
         self.known.update({value: results[value.name] for value in op.outputs})
         return True
 
+    def _made_of_sizes(self, op: Op) -> bool:
+        """Compute an op on sizes, open ones included; return whether it was done."""
+        first = op.inputs[0] if op.inputs else None
+        if op.is_a("Shape") and first in self._exprs:
+            sizes = sizes_of(self._exprs[first])
+            found = shape_sizes(op, sizes) if sizes is not None else None
+        elif any(value in self._sizes for value in op.inputs):
+            found = computed_sizes(op, self._size_arrays(op))
+        else:
+            return False
+        if found is None:
+            return False
+        if any(isinstance(one, Open) for one in found.reshape(-1)):
+            self._sizes[op.output] = found
+        else:
+            dtype = op.output.tensor_type.dtype if op.output.tensor_type is not None else DataType.INT64
+            self.known[op.output] = found.astype(dtype.numpy())
+        return True
+
+    def _size_arrays(self, op: Op) -> list[SizeArray | None]:
+        return [
+            None
+            if value is None
+            else as_objects(self.known[value])
+            if value in self.known and self.known[value].dtype.kind in "iub"
+            else self._sizes.get(value)
+            for value in op.inputs
+        ]
+
     def _converted(self, op: Op) -> None:
         call = Call(
             op=op,
@@ -137,6 +169,11 @@ class Walk:
             inputs=[None if value is None else self._expr(value) for value in op.inputs],
             arrays=[None if value is None else self.known.get(value) for value in op.inputs],
         )
+        sized = with_open_sizes(call, self._size_arrays(op)) if self._symbols else None
+        if sized is not None:
+            self._exprs[op.output] = self._builder.emit(sized) if isinstance(sized, tvm.ir.Call) else sized
+            _check(op.output, self._exprs[op.output])
+            return
         if (op.is_a("Cast") or op.is_a("CastLike")) and any(_is_float8(value) for value in (op.inputs[0], op.output)):
             raise NotLoweredError("TVM rounds otherwise than ONNX where it converts 8-bit floats")
         row = self.ops.row(op, self.graph.opsets)
@@ -160,6 +197,10 @@ class Walk:
         return self._builder.emit(relax.op.shape_to_tensor(expr)) if isinstance(expr.ty, relax.ShapeType) else expr
 
     def _expr(self, value: Value) -> Expr:
+        if value in self._sizes and value not in self._exprs:
+            sizes = self._sizes[value]
+            made = self._builder.emit(relax.op.shape_to_tensor(relax.ShapeExpr(dimensions(sizes.reshape(-1).tolist()))))
+            self._exprs[value] = made if sizes.ndim else self._builder.emit(relax.op.reshape(made, ()))
         if value not in self._exprs or value in self.known:
             if value not in self.known:
                 raise NotLoweredError(f"{value.name!r} has no dense numeric value")

@@ -75,3 +75,64 @@ def test_feeds_of_other_sizes_have_the_same_numbers_in_rows_that_differ():
     assert found["p"] is feeds["p"]
     assert at_other_sizes(manifest, {**feeds, "x": np.ones((3, 4), np.int64)})["x"].shape == (2, 4)
     assert at_other_sizes(Manifest([Port("p", "int64", (2,))], [], "cpu", {}, "0"), {"p": feeds["p"]}) is None
+
+
+ATTENTION = """g (int64[B,S] ids, float[B,S,8] x) => (float[B,S,8] y)
+<int64[1,16] numbers = {0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}, float[16,8] places, float[8,8] w, int64 one = {1},
+ int64[1] begin = {0}, int64[1] axis = {1}, int64[1] step = {1}, int64[2] heads = {2, 4}, int64[1] ones = {1},
+ float large = {-10000.0}, int64[1] last = {-1}>
+{
+   shape = Shape (ids)
+   length = Gather (shape, one)
+   end = Unsqueeze (length, begin)
+   used = Slice (numbers, begin, end, axis, step)
+   place = Gather (places, used)
+   h = Add (x, place)
+   start = Shape <start = 0, end = 2> (h)
+   split = Concat <axis = 0> (start, heads)
+   p = MatMul (h, w)
+   apart = Reshape (p, split)
+   q = Transpose <perm = [0, 2, 1, 3]> (apart)
+   k = Transpose <perm = [0, 2, 3, 1]> (apart)
+   scores = MatMul (q, k)
+   mask = Cast <to = 1> (ids)
+   low = Mul (mask, large)
+   first = Shape <start = 0, end = 1> (ids)
+   wide = Concat <axis = 0> (first, ones, ones, end)
+   flat = Reshape (low, wide)
+   square = Concat <axis = 0> (first, ones, end, end)
+   full = Expand (flat, square)
+   masked = Add (scores, full)
+   weights = Softmax <axis = -1> (masked)
+   mixed = MatMul (weights, q)
+   back = Transpose <perm = [0, 2, 1, 3]> (mixed)
+   joined = Concat <axis = 0> (start, last)
+   y = Reshape (back, joined)
+}"""
+
+
+def text_of(batch, length):
+    rng = np.random.default_rng(batch + length)
+    return {"ids": rng.integers(0, 2, (batch, length)), "x": rng.standard_normal((batch, length, 8), np.float32)}
+
+
+@pytest.fixture(scope="module")
+def attention():
+    model = graph(ATTENTION, opset=18)
+    return model, TvmCpuTarget.from_options({"dynamic": True}).build(model, nncomp.Context())
+
+
+@pytest.mark.parametrize(("batch", "length"), [(1, 1), (2, 3), (3, 2), (1, 7), (2, 16)])
+def test_sizes_that_are_computed_from_shapes_may_be_open(attention, batch, length):
+    model, artifact = attention
+    feeds = text_of(batch, length)
+    np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+    ours = {kernel.ops[0] for kernel in artifact.compiled}
+    assert ours >= {"matmul", "nn.softmax"}
+
+
+def test_a_size_that_a_table_of_the_graph_does_not_have_is_refused(attention):
+    _, artifact = attention
+    with pytest.raises(RuntimeFailure) as failure:
+        artifact.run(text_of(1, 17))
+    assert failure.value.message == "a size is more than the 16 elements that the graph has of it"
