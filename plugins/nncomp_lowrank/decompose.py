@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from pydantic import field_validator
 
 from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.ir import Graph, Op, Value
@@ -69,6 +70,14 @@ class Decompose(Pass):
     )
     sweeps: int = option(2, help="rounds of improvement over the factors of each layer", ge=0)
     skip: tuple[str, ...] = option((), help="ops to leave as they are, by name or label; globs, or re:...")
+
+    @field_validator("forms")
+    @classmethod
+    def _known(cls, forms: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in forms if name not in FORMS]
+        if unknown:
+            raise RecipeError(f"decompose.forms: unknown form {unknown[0]!r}", hint=f"forms: {', '.join(FORMS)}")
+        return forms
 
     def objection(self, target: Capabilities | None) -> str:
         """Refuse two budgets."""
@@ -192,9 +201,6 @@ class Decompose(Pass):
     def _forms(self) -> list[Form]:
         if objection := self.objection(None):
             raise RecipeError(f"decompose: {objection}", code="NNC-R012")
-        unknown = [name for name in self.forms if name not in FORMS]
-        if unknown:
-            raise RecipeError(f"decompose.forms: unknown form {unknown[0]!r}", hint=f"forms: {', '.join(FORMS)}")
         return [form for name, form in FORMS.items() if name in self.forms]
 
     def _sensitivities(

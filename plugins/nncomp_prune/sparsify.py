@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import field_validator
 
 from nncomp.errors import DataError, UnsupportedError
 from nncomp.ir import Graph, Op
@@ -63,13 +64,18 @@ class Sparsify(Pass):
     positions: int = option(48, help="output positions of each sample that count", ge=1)
     ridge: float = option(1e-3, help="pull towards the weights as they are, relative to the inputs' power", gt=0)
 
+    @field_validator("pattern")
+    @classmethod
+    def _is_one(cls, pattern: str) -> str:
+        pattern_of(pattern, 0.5, option=f"{cls.name}.pattern")
+        return pattern
+
     def run(self, graph: Graph, ctx: Context) -> None:
         """Sparsify ``graph``.
 
         Raises:
             UnsupportedError: the target gains nothing (NNC-T002), or no layer has the pattern (NNC-M052).
             DataError: the method needs calibration data, and there is none (NNC-D006).
-            RecipeError: the pattern is none (NNC-R010).
         """
         self._refuse_useless(ctx.target)
         if ctx.data is None and self.method is not Method.MAGNITUDE:

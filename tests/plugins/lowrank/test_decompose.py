@@ -260,7 +260,7 @@ def test_two_budgets_are_refused():
 
 def test_an_unknown_form_is_refused():
     with pytest.raises(RecipeError) as caught:
-        decomposed(forms=["svd", "qr"])
+        Decompose.from_options({"forms": ["svd", "qr"]})  # before any work
     assert caught.value.message == "decompose.forms: unknown form 'qr'"
     assert caught.value.hint == "forms: svd, svd-in, spatial, tucker, tt, cp, tt-columns, tt-matrix, ht-matrix"
 

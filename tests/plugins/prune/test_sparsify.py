@@ -120,10 +120,10 @@ def test_a_target_that_gains_nothing_refuses(chain, sparsified, context):
     assert caught.value.message.endswith("it skips those of n:m")
 
 
-def test_a_pattern_that_nobody_knows_is_named(chain, sparsified):
+def test_a_pattern_that_nobody_knows_is_named():
     for text in ("4:2", "5", "block 4", "tile 0x3"):
         with pytest.raises(RecipeError) as caught:
-            sparsified(chain, pattern=text)
+            Sparsify.from_options({"pattern": text})  # before any work
         assert caught.value.message == (
             f"sparsify.pattern: expected 'element', 'row', 'N:M', 'block RxC' or 'tile RxC', got {text!r}"
         )
