@@ -2,12 +2,17 @@
 
 import io
 import sys
+from dataclasses import replace
 
 import pytest
 
+import nncomp
 from nncomp.cli import progress
 from nncomp.cli.streams import one_line, prepare_streams, printable
+from nncomp.cli.summary import show_report
 from nncomp.cli.tables import bytes_text, change_text, count_text, decibel_text, points_text, show_table, time_text
+from nncomp.report import SearchReport, Trial
+from nncomp.testing import graph
 
 
 @pytest.mark.parametrize(
@@ -171,3 +176,21 @@ def test_a_dumb_terminal_gets_lines(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     with progress.shown_progress() as shown:
         assert isinstance(shown, progress.LogProgress)
+
+
+def test_trials_without_labels_keep_their_place_in_the_table_of_a_search(capsys):
+    report = nncomp.compile(graph("g (float[2] x) => (float[2] y) { y = Relu (x) }"), passes=["cleanup"], measure=False)
+    trials = (
+        Trial({}, sqnr_db=30.0, drop=0.0, ratio=2.0, frontier=True, chosen=True),
+        Trial({"a": "float"}, ratio=1.5, frontier=True, error="it does not run"),
+        Trial({"a": "float", "b": "float"}, sqnr_db=40.0, drop=0.0054, ratio=1.0, frontier=True),
+    )
+    search = SearchReport("quantize", reached=True, stopped="done", candidates=(), trials=trials)
+    show_report(replace(report.report, search=search), [], explain=False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = lines.index(["given", "back", "SQNR", "accuracy", "speed"])
+    assert lines[start + 2 : start + 5] == [
+        ["*", "0", "30.0", "dB", "+0.00", "points", "2.00x"],
+        ["1", "?", "?", "1.50x"],
+        ["2", "40.0", "dB", "-0.54", "points", "1.00x"],
+    ]
