@@ -21,15 +21,6 @@ from nncomp.recipe import Recipe, load_recipe, parse_recipe
 from nncomp.testing import graph
 from nncomp.text import model_digest
 
-NET = """
-g (float[N,4] x) => (float[N,3] y)
-<float[4,3] w>
-{
-    [copy] a = Identity (x)
-    [product] y = MatMul (a, w)
-}
-"""
-
 
 def compiled(registry, model, **request):
     return compile_model(CompileRequest(model=model, **{"target": "acme", **request}), registry)
@@ -55,8 +46,8 @@ def test_a_compilation_writes_model_report_and_lock(registry, model, tmp_path):
     assert report["measured"]["latency"]["ratio"] == 2.0
 
 
-def test_the_request_of_a_graph_leaves_it_alone(registry):
-    net = graph(NET)
+def test_the_request_of_a_graph_leaves_it_alone(registry, model):
+    net = load(model)
     before = to_bytes(net)
     result = compiled(registry, net)
     assert result.files == ()
@@ -171,10 +162,10 @@ def test_freeze_makes_constants_of_inputs_with_defaults():
 
 
 def test_the_digest_follows_weights_and_not_the_place_they_are_stored(tmp_path):
-    net = graph(NET)
+    text = "g (float[N,4] x) => (float[N,3] y) <float[4,3] w> { y = MatMul (x, w) }"
+    net, other = graph(text), graph(text, seed=1)
     save(net, tmp_path / "a.onnx")
     save(net, tmp_path / "b.onnx", protobuf_limit=100)
-    other = graph(NET, seed=1)
     assert model_digest(load(tmp_path / "a.onnx")) == model_digest(load(tmp_path / "b.onnx")) == model_digest(net)
     assert model_digest(other) != model_digest(net)
 

@@ -18,15 +18,6 @@ from nncomp.errors import (
 from nncomp.onnx_io import load, save
 from nncomp.testing import graph
 
-NET = """
-g (float[N,4] x) => (float[N,3] y)
-<float[4,3] w>
-{
-    [copy] a = Identity (x)
-    [product] y = MatMul (a, w)
-}
-"""
-
 
 def compiled(registry, model, **request):
     return compile_model(CompileRequest(model=model, **{"target": "acme", **request}), registry)
@@ -47,11 +38,11 @@ def refused(registry, model, out, **request):
 
 
 @pytest.mark.row(101)
-def test_the_input_is_never_overwritten_however_it_is_named(registry, tmp_path):
+def test_the_input_is_never_overwritten_however_it_is_named(registry, model, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     path = folder / "model.onnx"
-    save(graph(NET), path)
+    model.rename(path)
     before = path.read_bytes()
     assert refused(registry, path, folder, force=True) == f"output {str(path)!r} is the input model"
     link, hard = tmp_path / "link.onnx", tmp_path / "hard.onnx"
