@@ -96,6 +96,9 @@ class Session:
         try:
             values = [ort.OrtValue.ortvalue_from_numpy(array) for array in arrays]
             options.add_external_initializers(names, values)
+            if not optimize:  # what is shared is not copied; but what is optimized must not go by its old name
+                for name, value in zip(names, values, strict=True):
+                    options.add_initializer(name, value)
             self._values = values
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base class

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from nncomp.errors import UnsupportedError
 from nncomp.gate import Gate
 from nncomp.ir import DataType, Graph, TensorType
-from nncomp.onnx_io import to_bytes
+from nncomp.onnx_io import save, to_bytes
 from nncomp.passes import Effect
 from nncomp.runtime import RuntimeFailure, Session, random_feeds, run, run_bytes, session_options
 from nncomp.testing import graph
@@ -243,3 +246,30 @@ def test_a_written_model_is_run_as_it_stands() -> None:
         run_bytes(b"", samples)
     with pytest.raises(RuntimeFailure):
         run_bytes(to_bytes(model), [{}])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what Linux says of memory")
+def test_a_reference_costs_no_copy_of_weights_that_lie_in_a_file(tmp_path: Path) -> None:
+    g = Graph("big")
+    x = g.add_input("x", TensorType(DataType.FLOAT, (1, 2048)))
+    for number in range(4):  # 16 MiB each
+        x = g.add_op("MatMul", [x, g.add_constant(f"w{number}", np.full((2048, 2048), 2.0**-11, np.float32))]).output
+    g.set_outputs([x])
+    path = save(g, tmp_path / "big.onnx")[0]
+    code = f"""
+from nncomp.onnx_io import load
+from nncomp.runtime import Session
+import numpy as np
+def own():
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    return int(lines["RssAnon"].split()[0]) >> 10
+g, feeds = load({str(path)!r}), {{"x": np.ones((1, 2048), np.float32)}}
+import onnxruntime
+before = own()
+session = Session(g)
+assert session.run(feeds)[session.output_names[0]].tolist() == [[1.0] * 2048]
+print(own() - before)
+"""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}  # what is freed is given back
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert int(done.stdout) < 32

@@ -196,9 +196,11 @@ def run_and_show(request: CompileRequest, registry: Registry, *, json: bool, exp
     """Compile with progress on stderr, then print plan or report; a missed budget shows its report, too."""
     from dataclasses import replace
 
+    from nncomp.cli.memory import give_back_at_once
     from nncomp.cli.progress import shown_progress
     from nncomp.compiler import BudgetMissedError, compile_model
 
+    give_back_at_once()
     try:
         with shown_progress() as progress:
             result = compile_model(replace(request, progress=progress), registry)

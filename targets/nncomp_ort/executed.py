@@ -39,6 +39,9 @@ _QGEMM_SCALE: Final = 7
 
 _SHAPES: Final = frozenset({"Shape", "Size"})
 
+_SMALL: Final = 1 << 26
+"""Bytes of a model whose copies do not matter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Island:
@@ -113,15 +116,23 @@ def executed_graph(model: bytes | Path, *, threads: int = 1) -> ModelProto:
 
 
 def executed_of(graph: Graph) -> ModelProto:
-    """Return :func:`executed_graph` of a graph; one that is too large for a message goes through a file.
+    """Return :func:`executed_graph` of a graph.
 
     Raises:
         UnsupportedError: ONNX Runtime refuses it (NNC-T002).
     """
-    if fits_one_message(graph):
-        return executed_graph(to_bytes(graph))
     with tempfile.TemporaryDirectory(prefix="nncomp-") as folder:
-        return executed_graph(save(graph, Path(folder) / "model.onnx")[0])
+        return executed_graph(loadable(graph, Path(folder)))
+
+
+def loadable(graph: Graph, folder: Path) -> bytes | Path:
+    """Return what ONNX Runtime loads: a message, or a file in ``folder`` with weights beside it, which are mapped.
+
+    A message would be in memory twice beside the weights, as bytes and parsed.
+    """
+    if fits_one_message(graph, _SMALL):
+        return to_bytes(graph)
+    return save(graph, folder / "model.onnx", protobuf_limit=_SMALL)[0]
 
 
 def read_executed(

@@ -23,11 +23,10 @@ from onnx import ModelProto, NodeProto
 
 from nncomp.errors import UnsupportedError
 from nncomp.ir import Graph
-from nncomp.onnx_io import fits_one_message, save, to_bytes
 from nncomp.runtime import Feeds, RuntimeFailure, import_onnxruntime, session_options
 from nncomp.targets import Kernel
 from nncomp.timelimit import OverdueError, TimeLimit
-from nncomp_ort.executed import FLOAT_COMPUTE, INTEGER_COMPUTE, values_that_are_not_float
+from nncomp_ort.executed import FLOAT_COMPUTE, INTEGER_COMPUTE, loadable, values_that_are_not_float
 
 _MOST_BYTES: Final = 1 << 30
 _MOST_EVENTS: Final = 20_000
@@ -168,9 +167,10 @@ def _profile(
     # Weights go to a file of their own, which is never read back.
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "64")
-    source = to_bytes(graph) if fits_one_message(graph) else str(save(graph, folder / "model.onnx")[0])
+    source = loadable(graph, folder)
+    model_or_path = source if isinstance(source, bytes) else str(source)
     try:
-        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model_or_path, options, providers=["CPUExecutionProvider"])
         given = {item.name: feeds[item.name] for item in session.get_inputs() if item.name in feeds}
         limit, started, runs = TimeLimit(), time.monotonic(), 1
         limit.run(ort.RunOptions(), lambda options: session.run(None, given, options))

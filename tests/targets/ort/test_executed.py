@@ -8,7 +8,7 @@ from nncomp.errors import UnsupportedError
 from nncomp.onnx_io import save, to_bytes
 from nncomp.passes import Context
 from nncomp.testing import graph
-from nncomp_ort.executed import Executed, Island, executed_graph, executed_of, read_executed
+from nncomp_ort.executed import Executed, Island, executed_graph, executed_of, loadable, read_executed
 from nncomp_ort.target import OrtTarget
 
 UNKNOWN = "onnxruntime chose the float kernel: no integer pattern matched"
@@ -243,8 +243,11 @@ def test_a_model_that_onnxruntime_refuses_is_unsupported_in_one_line():
     assert "\n" not in error.value.message
 
 
-def test_a_graph_that_fits_no_message_is_read_from_a_file(monkeypatch):
-    found = graph(f"g (float[1,3,8,8] x) => (float[] y) <{WEIGHTS}> {{ c = Conv (x, w) y = Relu (c) }}")
-    expected = [node.op_type for node in executed_of(found).graph.node]
-    monkeypatch.setattr("nncomp_ort.executed.fits_one_message", lambda graph: False)
-    assert [node.op_type for node in executed_of(found).graph.node] == expected
+def test_a_large_model_is_loaded_from_a_file_with_its_weights_beside_it(tmp_path, monkeypatch) -> None:
+    net = graph("g (float[1,64] x) => (float[1,64] y) <float[64,64] w> { y = MatMul (x, w) }")
+    assert loadable(net, tmp_path) == to_bytes(net)
+    small = executed_of(net)
+    monkeypatch.setattr("nncomp_ort.executed._SMALL", 1024)
+    assert loadable(net, tmp_path) == tmp_path / "model.onnx"
+    assert (tmp_path / "model.onnx.data").stat().st_size == 64 * 64 * 4
+    assert executed_of(net).graph.node == small.graph.node
