@@ -11,7 +11,7 @@ import pytest
 import nncomp
 from nncomp.cli import main
 from nncomp.compiler import BudgetMissedError, CompileRequest
-from nncomp.errors import UsageError
+from nncomp.errors import DataError, UsageError
 from nncomp.onnx_io import from_bytes, save
 from nncomp.report import Report
 from nncomp.testing import graph
@@ -210,3 +210,34 @@ def test_a_report_prints_as_its_table_and_has_a_short_repr(model):
     assert rows["operators"] == ["operators", "4", "3", "1.33x", "fewer"]
     assert rows["parameters"][-1] == "unchanged"
     assert lines[-1].startswith("against the original on random inputs, which says little about real ones: ")
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"threads": 0}, "threads: expected at least 1, got 0"),
+        ({"threads": "2"}, "threads: expected an integer, got '2'"),
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"gate_samples": 65}, "gate_samples: expected at most 64, got 65"),
+        ({"measure_seconds": float("nan")}, "measure_seconds: expected a finite number, got nan"),
+        ({"run_seconds": 0}, "run_seconds: expected more than 0, got 0"),
+        ({"out": 5}, "out: expected a folder, got 5"),
+        ({"recipe": 3}, "recipe: expected a recipe, its file or its name, got 3"),
+    ],
+)
+def test_what_no_request_can_be_is_refused_before_any_work(model, wish, message):
+    with pytest.raises(UsageError) as caught:
+        nncomp.compile(model, **wish)
+    assert caught.value.message == message
+
+
+def test_a_request_takes_texts_for_paths_and_numbers_of_numpy(tmp_path):
+    found = CompileRequest(model=tmp_path / "net.onnx", out=str(tmp_path), cache="there", seed=np.int64(3))
+    assert (found.out, found.cache, found.seed) == (tmp_path, Path("there"), 3)
+
+
+@pytest.mark.parametrize(("labels", "kind"), [(3, "int"), ({"a": 1}, "dict"), ([[1, 2], [3]], "list")])
+def test_labels_that_are_no_array_are_refused(model, labels, kind):
+    with pytest.raises(DataError) as caught:
+        nncomp.compile(model, data=FEEDS, labels=labels, passes=["cleanup"], measure=False)
+    assert caught.value.message == f"labels: expected an array with one class a sample, got {kind}"

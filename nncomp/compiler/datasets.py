@@ -150,12 +150,23 @@ class _Opener:
     def labels(self, evaluation: DataSource) -> Array | None:
         given = self.request.labels
         if given is not None:
-            return _fitting(np.asarray(given), evaluation, self.graph)
+            return _fitting(_rows(given), evaluation, self.graph)
         path = resolve_path(os.fspath(self.spec), self.base) if isinstance(self.spec, str | os.PathLike) else None
         if path is None or not path.exists():
             return None
         found = labels(path, part="evaluation", inputs=[value.name for value in self.graph.inputs])
         return None if found is None else _fitting(found, evaluation, self.graph)
+
+
+def _rows(given: object) -> Array:
+    """Return labels that somebody handed over as an array of one row a sample."""
+    try:
+        found = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        found = np.asarray(None)
+    if not found.ndim:
+        raise DataError(f"labels: expected an array with one class a sample, got {type(given).__name__}")
+    return found
 
 
 def _fitting(found: Array, evaluation: DataSource, graph: Graph) -> Array:

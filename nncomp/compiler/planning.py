@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -230,6 +231,8 @@ def _given_recipe(request: CompileRequest, registry: Registry) -> Recipe | None:
     recipe = request.recipe
     if recipe is None or isinstance(recipe, Recipe):
         return recipe
+    if not isinstance(recipe, str | os.PathLike):
+        raise UsageError(f"recipe: expected a recipe, its file or its name, got {recipe!r}")
     path = Path(recipe)
     if not path.exists() and path.name == str(recipe) and not path.suffix:
         path = registry.recipe_path(str(recipe))

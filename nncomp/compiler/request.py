@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from nncomp.errors import GateError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nncomp.errors import GateError, UsageError
 from nncomp.ir import Graph
 from nncomp.passes import Progress, Silence
 from nncomp.recipe import Recipe
@@ -15,9 +19,22 @@ from nncomp.report import Report, Warned
 from nncomp.runtime import Array
 from nncomp.targets import Artifact, Finding
 from nncomp.timelimit import RUN_SECONDS
+from nncomp.validation import refusal
 
 if TYPE_CHECKING:
     from nncomp.data import DataSource
+
+
+class _Numbers(BaseModel):
+    """What the numbers of a request may be."""
+
+    model_config = ConfigDict(strict=True)
+
+    seed: int | None = Field(ge=0, lt=2**32)
+    threads: int = Field(ge=1, le=1024)
+    gate_samples: int | None = Field(ge=1, le=64)
+    measure_seconds: float = Field(ge=0, allow_inf_nan=False)
+    run_seconds: float = Field(gt=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +106,24 @@ class CompileRequest:
     cache: Path | None = None
     resume: bool = False
     progress: Progress = field(default_factory=Silence)
+
+    def __post_init__(self) -> None:
+        """Take texts for paths, and refuse what no request can be.
+
+        Raises:
+            UsageError: a number is none or out of range, or a path is none (NNC-R021).
+        """
+        numbers = {name: getattr(self, name) for name in _Numbers.model_fields}
+        given = {name: one.item() if isinstance(one, np.generic) else one for name, one in numbers.items()}
+        try:
+            _Numbers.model_validate(given)
+        except ValidationError as error:
+            raise UsageError(refusal(error, _Numbers).told()) from None
+        for name in ("out", "cache"):
+            path = getattr(self, name)
+            if path is not None and not isinstance(path, str | os.PathLike):
+                raise UsageError(f"{name}: expected a folder, got {path!r}")
+            object.__setattr__(self, name, None if path is None else Path(path))
 
     @classmethod
     def of(

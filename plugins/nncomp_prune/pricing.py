@@ -68,13 +68,13 @@ def _model(
         owner[dimension.atoms] = number
     amounts: list[float] = []
     lost: list[Doubles] = []
+    sizes = np.array([len(one) for one in dimensions])
     starts: list[int] = []
     for amount, axes in terms:
         amounts.append(amount)
         starts.append(len(lost))
         for atoms in axes or (np.zeros(1, np.int64),):
             met = np.bincount(owner[atoms], minlength=len(dimensions) + 1)[:-1]
-            sizes = np.array([len(one) for one in dimensions])
             lost.append(met / sizes / atoms.size)
     return CostModel(
         np.array(amounts, np.float64), np.array(lost).reshape(-1, len(dimensions)), np.array(starts, np.intp)
