@@ -9,6 +9,7 @@ import numpy as np
 
 from nncomp.ir import Graph, Op, TensorType, Value
 from nncomp_tvm.lowering.adding import Adding
+from nncomp_tvm.lowering.calls import NotLoweredError
 
 MAX_STEPS: Final = 256
 """Iterations that are written out at the most."""
@@ -21,10 +22,13 @@ def inlined(graph: Graph, body: Graph, inputs: Sequence[Value]) -> tuple[Value, 
     return tuple(copied[value] for value in body.outputs)
 
 
-def without_branches(graph: Graph, op: Op) -> tuple[Value, ...] | None:
+def without_branches(graph: Graph, op: Op) -> tuple[Value, ...]:
     """If(c) = then or else where c is known; else Where(c, then, else), where both give the same sizes.
 
     Both branches are computed then: neither has side effects in ONNX.
+
+    Raises:
+        NotLoweredError: the condition decides on sizes.
     """
     chosen = graph.array(op.inputs[0])
     if chosen is not None:
@@ -33,15 +37,19 @@ def without_branches(graph: Graph, op: Op) -> tuple[Value, ...] | None:
     for one, other in pairs:
         alike = isinstance(one.type, TensorType) and isinstance(other.type, TensorType)
         if not alike or one.type != other.type or one.tensor_type is None or one.tensor_type.static_shape is None:
-            return None
+            raise NotLoweredError(f"its branches give {one.type} and {other.type}, and only the run knows which")
     add = Adding(graph)
     condition = add("Reshape", op.inputs[0], add.constant([], np.int64))
     yes, no = (inlined(graph, op.bodies[name], ()) for name in ("then_branch", "else_branch"))
     return tuple(add("Where", condition, a, b) for a, b in zip(yes, no, strict=True))
 
 
-def unroll_loop(graph: Graph, op: Op) -> tuple[Value, ...] | None:
-    """Write out a Loop whose number of iterations is a constant, and whose condition is never computed."""
+def unroll_loop(graph: Graph, op: Op) -> tuple[Value, ...]:
+    """Write out a Loop whose number of iterations has a known bound; where a condition ends it, state stays as it is.
+
+    Raises:
+        NotLoweredError: there is no bound, it is too high, or as many results are stacked as the condition lets pass.
+    """
     body, add = op.bodies["body"], Adding(graph)
     count, start = graph.array(op.input(0)), graph.array(op.input(1))
     going = body.outputs[0]
@@ -49,30 +57,42 @@ def unroll_loop(graph: Graph, op: Op) -> tuple[Value, ...] | None:
         going.producer is not None and going.producer.is_a("Identity") and going.producer.inputs[0] is body.inputs[1]
     )
     always = body.array(going)
-    if count is None or (op.input(1) is not None and start is None) or not (kept or always is not None):
-        return None
+    first = op.input(1) if start is None else None
+    computed = first is not None or not (kept or always is not None)
+    if count is None:
+        raise NotLoweredError("the number of its iterations is not known before the run")
     steps = int(count.ravel()[0]) if start is None or bool(start.ravel()[0]) else 0
     if always is not None and not bool(always.ravel()[0]):
         steps = min(steps, 1)
     if steps > MAX_STEPS:
-        return None
+        raise NotLoweredError(f"it may take {steps} iterations; no more than {MAX_STEPS} are written out")
     state: list[Value] = [value for value in op.inputs[2:] if value is not None]
     scanned: list[list[Value]] = [[] for _ in body.outputs[1 + len(state) :]]
-    if steps == 0 and scanned:
-        return None
-    condition = add.constant(True, np.bool_)
+    if scanned and (computed or steps == 0):
+        raise NotLoweredError("how many results it stacks is not known before the run")
+    scalar = add.constant([], np.int64)
+    condition = add.constant(True, np.bool_) if first is None else add("Reshape", first, scalar)
     for step in range(steps):
         results = inlined(graph, body, [add.constant(step), condition, *state])
-        state = list(results[1 : 1 + len(state)])
+        new = list(results[1 : 1 + len(state)])
+        if computed:
+            state = [add("Where", condition, one, old) for one, old in zip(new, state, strict=True)]
+            condition = add("And", condition, add("Reshape", results[0], scalar))
+        else:
+            state = new
         for items, item in zip(scanned, results[1 + len(state) :], strict=True):
             items.append(item)
     return tuple([add("Identity", one) for one in state] + [add.stacked(items, 0) for items in scanned])
 
 
-def unroll_scan(graph: Graph, op: Op) -> tuple[Value, ...] | None:
-    """Write out a Scan (opset 9 or later) over a fixed number of elements."""
+def unroll_scan(graph: Graph, op: Op) -> tuple[Value, ...]:
+    """Write out a Scan over a fixed number of elements.
+
+    Raises:
+        NotLoweredError: their number is not known, or too high; or it is that of opset 8, with a batch axis.
+    """
     if graph.opsets.get("", 1) < 9:
-        return None
+        raise NotLoweredError("that of opset 8 is not built")
     body, add = op.bodies["body"], Adding(graph)
     scans = int(op.attr("num_scan_inputs"))
     inputs = [value for value in op.inputs if value is not None]
@@ -83,9 +103,11 @@ def unroll_scan(graph: Graph, op: Op) -> tuple[Value, ...] | None:
     out_axes = op.attr("scan_output_axes") or (0,) * outs
     out_backwards = op.attr("scan_output_directions") or (0,) * outs
     shape = fed[0].tensor_type.static_shape if fed[0].tensor_type is not None else None
-    if shape is None or not 0 < shape[axes[0]] <= MAX_STEPS or any(axis < 0 for axis in out_axes):
-        return None
+    if shape is None or not shape[axes[0]]:
+        raise NotLoweredError("the number of its steps is not known before the run")
     steps = shape[axes[0]]
+    if steps > MAX_STEPS:
+        raise NotLoweredError(f"it takes {steps} steps; no more than {MAX_STEPS} are written out")
     scanned: list[list[Value]] = [[] for _ in range(outs)]
     for step in range(steps):
         items = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nncomp.ir import Graph, Op, Value
+from nncomp.ir import DataType, Graph, Op, Value
 from nncomp_tvm.lowering.adding import Adding, dtype_of, static_shape
 from nncomp_tvm.lowering.calls import NotLoweredError
 
@@ -162,3 +162,14 @@ def without_known_absence(graph: Graph, op: Op) -> tuple[Value, ...] | None:
     if given and op.inputs[0].tensor_type is None:  # type: ignore[union-attr]
         return None
     return (Adding(graph).constant(given, np.bool_),)
+
+
+def without_booleans(graph: Graph, op: Op) -> tuple[Value, ...] | None:
+    """The largest or smallest of booleans is that of bytes that are 0 or 1."""
+    data = op.inputs[0]
+    if data is None or data.tensor_type is None or data.tensor_type.dtype is not DataType.BOOL:
+        return None
+    add, attrs = Adding(graph), dict[str, Any](op.attrs)
+    codes = add("Cast", data, to=DataType.UINT8.value)
+    found = add(op.kind, codes, *op.inputs[1:], **attrs)
+    return (add("Cast", found, to=DataType.BOOL.value),)

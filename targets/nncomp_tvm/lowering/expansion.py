@@ -17,6 +17,7 @@ from nncomp.onnx_io.writer import attribute_to_proto
 from nncomp_tvm.lowering.control_flow import unroll_loop, unroll_scan, without_branches
 from nncomp_tvm.lowering.definitions import (
     without_batch_statistics,
+    without_booleans,
     without_cache_writes,
     without_integer_convolution,
     without_known_absence,
@@ -43,6 +44,8 @@ _OWN: Final[Mapping[str, Expansion]] = MappingProxyType(
         "LpNormalization": without_lp_normalization,
         "MaxUnpool": without_unpooling,
         "OptionalHasElement": without_known_absence,
+        "ReduceMax": without_booleans,
+        "ReduceMin": without_booleans,
         "ReverseSequence": without_reversal,
         "STFT": without_frames,
         "TensorScatter": without_cache_writes,
@@ -84,6 +87,7 @@ def _defined(graph: Graph, op: Op) -> tuple[Value, ...] | None:
     call.input.extend("" if value is None else value.name for value in op.inputs)
     call.output.extend(value.name for value in op.outputs)
     call.attribute.extend(attribute_to_proto(name, attr) for name, attr in op.attrs.items())
+    call.attribute.extend(_defaults(op, version))
     model = ModelProto(ir_version=10, functions=[function])
     model.opset_import.extend(function.opset_import)
     model.opset_import.add(domain=call.domain, version=1)
@@ -97,6 +101,14 @@ def _defined(graph: Graph, op: Op) -> tuple[Value, ...] | None:
     copied = graph.insert_copy(body, {value: given[value.name] for value in body.inputs})
     made = {value.name: copied[value] for value in body.outputs}
     return tuple(made.get(value.name, value) for value in op.outputs)
+
+
+def _defaults(op: Op, version: int) -> list[onnx.AttributeProto]:
+    """Return the attributes that an op leaves at ONNX's defaults: bodies of functions refer to them."""
+    schema: Any = onnx.defs.get_schema(op.kind, version, op.domain)
+    return [
+        one.default_value for name, one in schema.attributes.items() if name not in op.attrs and one.default_value.type
+    ]
 
 
 def _function(op: Op, version: int) -> FunctionProto | None:

@@ -73,6 +73,8 @@ class Walk:
         for value in graph.inputs:
             if value.default is not None:
                 self.known[value] = value.default.numpy()
+            elif _is_empty(value):
+                self.known[value] = _nothing(value)
         for value in graph.constants():
             assert value.const is not None
             if value.const.dtype is not DataType.STRING:
@@ -95,6 +97,9 @@ class Walk:
         read = [value for value in op.inputs if value is not None]
         if any(value in self._lost for value in read):
             self._lost.update(op.outputs)
+            return
+        if op.outputs and all(_is_empty(value) for value in op.outputs):
+            self.known.update({value: _nothing(value) for value in op.outputs})
             return
         try:
             if not self._computed(op) and not self._made_of_sizes(op):
@@ -207,8 +212,12 @@ class Walk:
             array = self.known[value]
             if value.tensor_type is not None and value.tensor_type.dtype in _SMALL_INTEGERS:  # as INT8, the same codes
                 array = array.astype(np.int8 if "U" not in value.tensor_type.dtype.name else np.uint8)
-            self._exprs[value] = constant(array)
+            self._exprs[value] = constant(array) if array.size or array.ndim < 2 else self._empty(array)
         return self._exprs[value]
+
+    def _empty(self, array: Array) -> Expr:
+        """Return an array without elements: as a constant of several axes TVM writes one that it cannot read."""
+        return self._builder.emit(relax.op.zeros(relax.ShapeExpr(array.shape), str(array.dtype)))
 
     def _tensor_type(self, type_: TensorType) -> Any:
         dtype = str(type_.dtype.numpy())
@@ -233,6 +242,22 @@ class _Naming(relax.BlockBuilder):  # type: ignore[misc]
     def emit(self, expr: Expr, name_hint: str = "") -> Expr:
         """Bind an expression to a new variable."""
         return super().emit(expr, name_hint or self.name)
+
+
+def _is_empty(value: Value) -> bool:
+    """Whether a value is known to have no elements, so that nothing need be computed to know it."""
+    type_ = value.tensor_type
+    return (
+        type_ is not None
+        and type_.static_shape is not None
+        and 0 in type_.static_shape
+        and _is_whole_bytes(type_.dtype)
+    )
+
+
+def _nothing(value: Value) -> Array:
+    assert value.tensor_type is not None and value.tensor_type.static_shape is not None
+    return np.zeros(value.tensor_type.static_shape, value.tensor_type.dtype.numpy())
 
 
 def _is_float8(value: Value | None) -> bool:

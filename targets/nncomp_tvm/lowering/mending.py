@@ -232,6 +232,8 @@ def _with_bodies(graph: Graph, op: Op) -> list[tuple[Graph, Op]]:
 
 def _slot_name(op: Op, slot: int, opsets: Mapping[str, int]) -> str:
     """Return what ONNX calls the input at ``slot``."""
+    if op.is_a("ConstantOfShape"):
+        return "shape"  # ONNX calls it "input"
     try:
         inputs = onnx.defs.get_schema(op.kind, opsets.get(op.domain, 1), op.domain).inputs
     except onnx.defs.SchemaError:

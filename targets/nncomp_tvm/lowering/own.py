@@ -13,8 +13,10 @@ import numpy as np
 
 from nncomp.ir import DataType
 from nncomp_tvm.library import Expr, constant, relax, te, tirx
+from nncomp_tvm.lowering.arithmetic import bit_shift, modulo, top_k
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
 from nncomp_tvm.lowering.detection import non_max_suppression
+from nncomp_tvm.lowering.regions import roi_align
 from nncomp_tvm.lowering.resampling import resize
 from nncomp_tvm.lowering.windows import column_to_image, deformable_convolution, max_pool
 
@@ -282,6 +284,43 @@ def batch_normalization(call: Call) -> Sequence[Expr] | None:
     return None
 
 
+def split(call: Call) -> Sequence[Expr] | None:
+    """Parts of no size, or a last one that is shorter, which TVM's converter does not cut."""
+    shape, sizes = call.static_shape(0), call.array(1)
+    if shape is None or (call.given(1) and sizes is None) or call.opset < 13:
+        return None
+    axis, count = int(call.op.attr("axis", 0)) % len(shape), len(call.op.outputs)
+    if sizes is None and shape[axis] % count:
+        each = -(-shape[axis] // count)
+        sizes = np.clip(shape[axis] - np.arange(count) * each, 0, each)
+    elif sizes is None or sizes.all():
+        return None
+    ends = np.cumsum(sizes)
+    return [
+        call.builder.emit(
+            relax.op.strided_slice(call.inputs[0], [axis], [int(end - size)], [int(end)], [1])
+            if size
+            else relax.op.zeros(relax.ShapeExpr((*shape[:axis], 0, *shape[axis + 1 :])), str(call.dtype(0)))
+        )
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+
+
+def rms_normalization(call: Call) -> Sequence[Expr] | None:
+    """That over some axes is left to TVM; over all, its code does not compile, and ONNX's definition is taken."""
+    shape = call.shape(0)
+    if shape is None or int(call.op.attr("axis", -1)) % len(shape) == 0:
+        raise NotLoweredError("TVM's converter normalises some axes only")
+    return None
+
+
+def extreme(call: Call) -> Sequence[Expr] | None:
+    """ReduceMax and ReduceMin, but for those of booleans, which are said as those of bytes."""
+    if call.dtype(0) == np.bool_:
+        raise NotLoweredError("TVM has no extremes of booleans")
+    return None
+
+
 def tile(call: Call) -> Sequence[Expr] | None:
     """Repeat along each axis: (d, ..) -> (1, d, ..) -> (r, d, ..) -> (r d, ..).
 
@@ -302,6 +341,7 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
     {
         "BatchNormalization": batch_normalization,
         "BitCast": bit_cast,
+        "BitShift": bit_shift,
         "Clip": clip,
         "Col2Im": column_to_image,
         "CumProd": cumulative,
@@ -317,15 +357,22 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "MaxPool": max_pool,
         "Mean": chain,
         "Min": chain,
+        "Mod": modulo,
         "NonMaxSuppression": non_max_suppression,
         "OneHot": one_hot,
         "Pow": power,
+        "RMSNormalization": rms_normalization,
         "ReduceLogSumExp": log_sum_exp,
+        "ReduceMax": extreme,
+        "ReduceMin": extreme,
         "Resize": resize,
+        "RoiAlign": roi_align,
         "Slice": slice_,
         "SpaceToDepth": space_to_depth,
+        "Split": split,
         "Sum": chain,
         "Tile": tile,
+        "TopK": top_k,
     }
 )
 """By kind, of ONNX's own domain."""

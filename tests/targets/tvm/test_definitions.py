@@ -56,9 +56,7 @@ def test_the_end_of_a_detector_keeps_as_many_boxes_as_it_finds():
 
 
 def test_nothing_is_kept_where_nothing_may_be(agrees):
-    agrees(
-        "g (float[1,3,4] b, float[1,1,3] s) => (int64[] y) { y = NonMaxSuppression (b, s) }",
-    )
+    agrees("g (float[1,3,4] b, float[1,1,3] s) => (int64[] y) { y = NonMaxSuppression (b, s) }")
 
 
 @pytest.mark.parametrize(
@@ -192,3 +190,95 @@ def test_what_is_beyond_the_target_is_refused_by_name(text, opset, reason):
     with pytest.raises(UnsupportedError) as refusal:
         TvmCpuTarget().build(graph(text, opset=opset), nncomp.Context())
     assert refusal.value.message == f"TVM cannot take {reason}"
+
+
+def test_an_op_that_onnx_defines_takes_its_defaults_along(agrees):
+    agrees("g (float[2,3] x) => (float[] y) { y = Swish (x) }", opset=24)
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("samples", [0, 2])
+def test_regions_are_resampled_at_edges_too(agrees, mode, samples):
+    rois = np.array([[1, 1, 20, 20], [-3, 2, 40, 28], [0, 0, 8.5, 8], [5, 5, 5, 5]], np.float32)
+    agrees(
+        f"""
+        g (float[2,3,16,16] x, float[4,4] rois, int64[4] batch) => (float[] y)
+        {{ y = RoiAlign <mode = "{mode}", output_height = 3, output_width = 4, sampling_ratio = {samples},
+                         spatial_scale = 0.5> (x, rois, batch) }}
+        """,
+        {
+            "x": np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32),
+            "rois": rois,
+            "batch": np.array([0, 1, 1, 0]),
+        },
+    )
+
+
+def test_a_loop_that_a_condition_ends_is_written_out_to_its_bound(agrees):
+    text = """
+    g (float[2] x) => (float[] y) <int64 n = {N}, bool go = {1}, float most = {100}>
+    { y = Loop (n, go, x) <
+        body = step (int64 i, bool c, float[2] a) => (bool d, float[2] b)
+          { b = Add (a, a) s = ReduceSum <keepdims = 0> (b) d = Less (s, most) } > }
+    """
+    agrees(text.replace("N", "20"), {"x": np.ones(2, np.float32)})
+    with pytest.raises(UnsupportedError) as refusal:
+        agrees(text.replace("N", "2000"))
+    assert refusal.value.message == (
+        "TVM cannot take 'Loop(y)' (Loop): it may take 2000 iterations; no more than 256 are written out"
+    )
+
+
+@pytest.mark.parametrize("fmod", [0, 1])
+def test_remainders_of_zeros_and_infinities(fmod):
+    inf, nan = np.inf, np.nan
+    a = np.array([-3, 3, -1, 1, inf, -inf, 1, nan, 5.5, -5.5, 5.5], np.float32)
+    b = np.array([inf, inf, -inf, -inf, 2, 2, 0, 2, 2, 2, -2], np.float32)
+    model = graph(f"g (float[11] a, float[11] b) => (float[] y) {{ y = Mod <fmod = {fmod}> (a, b) }}", opset=26)
+    with np.errstate(invalid="ignore"):
+        expected = np.fmod(a, b) if fmod else np.mod(a, b)
+    got = TvmCpuTarget().build(model, nncomp.Context(data=[{"a": a, "b": b}])).run({"a": a, "b": b})["y"]
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint64"])
+@pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])
+def test_bits_are_shifted(agrees, kind, direction):
+    x = np.array([1, 200, 255, 3], kind)
+    agrees(
+        f'g ({kind}[4] x, {kind}[4] n) => ({kind}[] y) {{ y = BitShift <direction = "{direction}"> (x, n) }}',
+        {"x": x, "n": np.array([0, 1, 7, 3], kind)},
+    )
+
+
+def test_the_largest_of_unsigned_numbers():
+    model = graph("g (uint64[1,4] x) => (uint64[] v, int64[] i) <int64[1] k = {3}> { v, i = TopK (x, k) }", opset=24)
+    x = np.array([[1, 2**63 + 1, 2**64 - 1, 5]], np.uint64)
+    got = TvmCpuTarget().build(model, nncomp.Context()).run({"x": x})
+    np.testing.assert_array_equal(got["v"], [[2**64 - 1, 2**63 + 1, 5]])
+    np.testing.assert_array_equal(got["i"], [[2, 1, 3]])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[2,3,4] x) => (float[] y) { y = ReduceMax (x) }",
+        "g (bool[2,3] x) => (bool[] y) <int64[1] one = {1}> { y = ReduceMin (x, one) }",
+        "g (uint8[2,0] x) => (uint8[] y) <int64[1] one = {1}> { y = ReduceMax (x, one) }",
+        "g (double[2,4] x) => (double[] y) <double[4,3] w, double[3] b> { y = Gemm <alpha = 0.5> (x, w, b) }",
+        "g (float[3,7] x) => (float[] a, float[] b) { a, b = Split <axis = 1, num_outputs = 2> (x) }",
+        "g (float[3,7] x) => (float[] a, float[] b) <int64[2] n = {0, 7}> { a, b = Split <axis = 1> (x, n) }",
+    ],
+)
+def test_forms_that_tvm_s_own_code_gets_wrong(agrees, text):
+    agrees(text, opset=20)
+
+
+def test_a_result_without_elements_is_read_back_from_a_library(tmp_path):
+    model = graph(
+        "g (float[2,4,3] x) => (float[] y, float[] z) <float[2,4,0] none> { y = Relu (x) z = Identity (none) }",
+        opset=18,
+    )
+    artifact = TvmCpuTarget().build(model, nncomp.Context())
+    artifact.save(tmp_path)
+    assert artifact.run({"x": np.ones((2, 4, 3), np.float32)})["z"].shape == (2, 4, 0)

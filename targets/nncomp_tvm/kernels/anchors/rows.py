@@ -39,7 +39,7 @@ def extreme(matcher: Matcher, variable: Any, call: Any) -> Anchor | None:
         return None
     work = RowWork.HIGHEST if name_of(call) == "max" else RowWork.LOWEST
     shape = Rows(1, product(source), work)
-    return matcher.device.rows(shape, call.args[0], source, ())
+    return matcher.device.rows(shape, call.args[0], source, output)
 
 
 def elementwise(matcher: Matcher, variable: Any) -> Anchor | None:
