@@ -16,6 +16,7 @@ from typing import Any, Final
 from nncomp.errors import UnsupportedError
 from nncomp_tvm.kernels.building import Emitted, KernelInfo, emit
 from nncomp_tvm.kernels.gpu.device import GpuDevice
+from nncomp_tvm.kernels.gpu.halves import halved
 from nncomp_tvm.kernels.graph import is_plain
 from nncomp_tvm.kernels.integers import normalised
 from nncomp_tvm.kernels.layout import channels_last
@@ -92,12 +93,13 @@ def code_for_gpu(module: Any, arch: str, *, half: bool) -> GpuCode:
     Args:
         module: ``main`` in NCHW, parameters bound as constants.
         arch: Such as ``sm_80``.
-        half: Multiply and accumulate in 16 bits; inputs and outputs keep their types.
+        half: Store what products read as 16-bit floats; sums, inputs and outputs keep their types.
     """
     target = tvm.target.Target({"kind": "cuda", "arch": arch, **_LIMITS}, host={"kind": "llvm"})
     emitted = Emitted(module)
-    if is_plain(module["main"]) and not half:
+    if is_plain(module["main"]):
         device = GpuDevice()
+        module = halved(module) if half else module
         module = channels_last(normalised(module, device))
         emitted = emit(module, cut(module["main"], device), {})
         module = emitted.module

@@ -38,7 +38,7 @@ class CudaOptions(SizeOptions):
     """Options of ``tvm-cuda``."""
 
     arch: str = option("", pattern=r"^(sm_\d+a?)?$", help="such as 'sm_90'; the first GPU's if empty, or sm_80")
-    half: bool = option(False, help="multiply and accumulate in 16 bits")
+    half: bool = option(False, help="products read 16-bit floats, and sum in 32 bits")
     emulate: bool | None = option(None, help="let the CPU run the kernels for the gate where there is no GPU")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ class CpuDevice:
 
     cpu: CpuTarget
     parallel: bool
+    halves: ClassVar[bool] = False
 
     def multiplies_bytes(self, channels: int) -> bool:
         """Return whether channels come in fours."""

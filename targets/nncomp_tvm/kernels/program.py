@@ -196,6 +196,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "quantize": lambda m, v, a: _code(m, v[0] / v[1], a),
         "code": lambda m, v, a: _code(m, v[0], a),
         "code_of_shifted": lambda m, v, a: _code_of_shifted(m, v[0], a),
+        "half": lambda m, v, a: _cast(m, v[0], "float16"),
         "whole": lambda m, v, a: _cast(m, v[0], "int32"),
         "add_rounded": lambda m, v, a: m.rounded(v[0]) + v[1],
         "sum_of_products": lambda m, v, a: v[0] * v[1] + (v[2] * v[3] + v[4]),
@@ -206,7 +207,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
 )
 """What can be fused: operations on vectors, by name of the Relax operator, and those of OWN."""
 
-OWN: Final = frozenset(
-    {"add_rounded", "cast", "code", "code_of_shifted", "quantize_by", "shift", "square", "sum_of_products", "whole"}
-)
+OWN: Final = frozenset({"add_rounded", "cast", "code", "code_of_shifted", "half", "quantize_by", "shift", "square"}) | {
+    "sum_of_products",
+    "whole",
+}
 """Operations that no Relax operator is named by; ``shift`` is sum - zero point x (sum of the weights)."""

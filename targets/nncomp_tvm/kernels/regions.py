@@ -105,7 +105,7 @@ class _Cutter:
     def run(self) -> dict[Any, Cut]:
         found = [self._anchored(binding) for binding in self.bindings]
         cuts = {cut.variable: cut for cut in found if cut is not None}
-        last = sorted(self.bindings, key=lambda binding: name_of(binding.value) == "dequantize")
+        last = sorted(self.bindings, key=self._is_narrow)
         for binding in last:  # dequantized values are stored for those who are left and cannot read integers
             if binding.var not in self.taken and (alone := self._alone(binding)) is not None:
                 cuts[alone.variable] = alone
@@ -145,9 +145,13 @@ class _Cutter:
             self._append(region, binding)
         except _Declined:
             return None
-        if name_of(binding.value) == "dequantize" and not self._must_store(binding.var):
+        if self._is_narrow(binding) and not self._must_store(binding.var):
             return None
         return self._grow(region, binding)
+
+    def _is_narrow(self, binding: Any) -> bool:
+        """Whether a value has a narrower form that is stored instead, for kernels to read."""
+        return name_of(binding.value) == "dequantize" or self.matcher.is_widened(binding.var)
 
     def _must_store(self, variable: Any) -> bool:
         """Whether somebody reads a dequantized value who cannot read its integers: who is not in a region."""
@@ -169,7 +173,7 @@ class _Cutter:
             except _Declined:
                 break
             members.append(min(waiting))
-            ends = name_of(binding.value) != "dequantize"  # else integers are stored: who reads them dequantizes them
+            ends = not self._is_narrow(binding)  # else integers are stored: who reads them dequantizes them
             if ends and all(i in members for member in members[:-1] for i in self._readers(member)):
                 best = self._state(region, members)
         self.taken |= best.inner | {best.variable}
@@ -215,6 +219,8 @@ class _Cutter:
             return self._quantize(region, call, variable, shape)
         if name == "dequantize":
             return self._dequantized(region, variable, shape)
+        if name == "astype" and dtype_of(variable) == "float16" and self.matcher.device.halves:
+            return region.step("half", (self._operand(region, call.args[0], shape),), "float16")
         if dtype_of(variable) != "float32":
             raise _Declined
         if name == "astype":

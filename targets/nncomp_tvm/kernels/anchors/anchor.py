@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,13 @@ class Anchor:
 
 
 class Device(Protocol):
-    """What kernels are made for: its kernel for each kind of work, None for what is better left to TVM."""
+    """What kernels are made for: its kernel for each kind of work, None for what is better left to TVM.
+
+    Attributes:
+        halves: Whether its kernels read and write 16-bit floats, which they widen.
+    """
+
+    halves: ClassVar[bool]
 
     def multiplies_bytes(self, channels: int) -> bool:
         """Return whether it has contractions of bytes over so many channels."""
@@ -116,6 +122,15 @@ class Matcher:
         if scale is None or zero is None or scale.dtype != np.float32 or np.unique(zero).size != 1:
             return None
         return Quantized(call.args[0], scale.reshape(-1), int(zero.reshape(-1)[0]), int(call.attrs.axis))
+
+    def is_widened(self, value: Any) -> bool:
+        """Whether a value is made of 16-bit floats that kernels read."""
+        call: Any = self.definitions.get(value)
+        return self.device.halves and name_of(call) == "astype" and dtype_of(call.args[0]) == "float16"
+
+    def narrow(self, value: Any) -> Any:
+        """Return the 16-bit floats that a value is widened from, where kernels read them; else the value."""
+        return self.definitions[value].args[0] if self.is_widened(value) else value
 
     def computed(self, value: Any) -> Quantized | None:
         """Return what is dequantized to ``value`` by a constant scale and one zero point that is computed, or None."""

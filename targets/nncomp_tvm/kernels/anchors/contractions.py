@@ -43,5 +43,5 @@ def contraction(
     if constant is None:
         return None
     weights = arrange(constant)
-    anchor = matcher.device.contraction(x, weights, shape.flattened(), output)
+    anchor = matcher.device.contraction(matcher.narrow(x), weights, shape.flattened(), output)
     return anchor and replace(anchor, bound=matcher.whole_products(x, weights))

@@ -57,5 +57,6 @@ def _depthwise(matcher: Matcher, call: Any, shape: Contraction, output: tuple[Ex
     constant = matcher.constant(weight)
     if constant is None:
         return None
-    anchor = matcher.device.window(Window(shape, Fold.WEIGHTED), x, constant[..., 0], output)
+    stored = matcher.narrow(x)
+    anchor = matcher.device.window(Window(shape, Fold.WEIGHTED, dtype_of(stored)), stored, constant[..., 0], output)
     return anchor and replace(anchor, bound=matcher.whole_products(x, constant[None].transpose(0, 2, 3, 4, 1)))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nncomp_tvm.kernels.emit import Buffer, Expr, constant, load, splat
+from nncomp_tvm.kernels.emit import Buffer, Expr, constant, load, splat, vector_type
 from nncomp_tvm.kernels.extents import Extent, product
 from nncomp_tvm.kernels.gpu.emit import WORD, GridCode, below, every, parts
 from nncomp_tvm.kernels.gpu.tiling import GpuTile, reduction, words
@@ -54,10 +54,11 @@ class _Place:
 class _Kernel:
     """Writes one contraction."""
 
-    def __init__(self, shape: Contraction, program: Program, tile: GpuTile) -> None:
+    def __init__(self, shape: Contraction, program: Program, tile: GpuTile, input_type: str) -> None:
         self.shape, self.program, self.tile = shape, program, tile
         self.code = GridCode()
         self.kind = "int32" if shape.integer else "float32"
+        self.input_type = input_type
         self.step = WORD if shape.integer else 1
         self.words, self.depth = words(shape), reduction(shape)
         self.steps = parts(self.depth, tile.depth)
@@ -73,7 +74,7 @@ class _Kernel:
     ) -> Any:
         """Return the PrimFunc."""
         shape, code, tile = self.shape, self.code, self.tile
-        self.x = code.parameter(input_shape, "uint8" if shape.integer else "float32")
+        self.x = code.parameter(input_shape, self.input_type)
         panels = parts(shape.columns, tile.columns)
         packed = shape.groups * panels * self.steps * tile.depth * tile.columns
         self.w = code.parameter((packed,), self.kind)
@@ -196,7 +197,8 @@ class _Kernel:
         """Return words from element ``at`` on; bytes as signed ones."""
         shape = self.shape
         if not shape.integer:
-            return load(self.source, at, self.access)
+            value = load(self.source, at, self.access)
+            return value if self.input_type == "float32" else tirx.Cast(vector_type("float32", self.access), value)
         if self.whole:
             return load(self.source, at // WORD, self.access) ^ constant(_SIGNS, "int32", self.access)
         found = []
@@ -266,11 +268,14 @@ def write_contraction(
     *,
     input_shape: Sequence[Extent],
     output_shape: Sequence[Extent],
+    input_type: str = "float32",
     zero_shape: Sequence[Extent] | None = None,
 ) -> Any:
     """Return the PrimFunc: x, packed weights, [start values], [zero point], operands of the program, y.
 
     Args:
+        input_type: That of ``x`` where it is no bytes; 16-bit floats are widened.
         zero_shape: That of the zero point of ``x``, where it is computed, and padding needs it.
     """
-    return _Kernel(shape, program, tile).write(input_shape, output_shape, zero_shape)
+    kernel = _Kernel(shape, program, tile, "uint8" if shape.integer else input_type)
+    return kernel.write(input_shape, output_shape, zero_shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -12,9 +12,9 @@ from nncomp_tvm.kernels.gpu.contraction import write_contraction
 from nncomp_tvm.kernels.gpu.elementwise import write_elementwise
 from nncomp_tvm.kernels.gpu.packing import pack, start_values
 from nncomp_tvm.kernels.gpu.tiling import candidates
+from nncomp_tvm.kernels.gpu.window import is_float, source_of, write_window
 from nncomp_tvm.kernels.gpu.window import pack as pack_window
-from nncomp_tvm.kernels.gpu.window import source_of, write_window
-from nncomp_tvm.kernels.graph import shape_of
+from nncomp_tvm.kernels.graph import dtype_of, shape_of
 from nncomp_tvm.kernels.products import Product
 from nncomp_tvm.kernels.rows import Rows, RowWork
 from nncomp_tvm.kernels.tiling import Contraction
@@ -24,6 +24,8 @@ from nncomp_tvm.library import relax
 
 class GpuDevice:
     """An NVIDIA GPU with dot products of bytes (from compute capability 6.1 on)."""
+
+    halves: ClassVar[bool] = True
 
     def multiplies_bytes(self, channels: int) -> bool:
         """Return that any number will do: those that fill up a word are zero."""
@@ -40,12 +42,18 @@ class GpuDevice:
         padding = [zero] if zero is not None and any(shape.pads) else []
         zero_shape = shape_of(zero) if padding else None
         return Anchor(
-            (shape, source, output, zero_shape),
+            (shape, source, output, zero_shape, dtype_of(x)),
             "int32" if shape.integer else "float32",
             output,
             lambda tile: [x, relax.const(pack(shape, tile, weights)), *start, *padding],
             lambda program, tile: write_contraction(
-                shape, program, tile, input_shape=source, output_shape=output, zero_shape=zero_shape
+                shape,
+                program,
+                tile,
+                input_shape=source,
+                output_shape=output,
+                input_type=dtype_of(x),
+                zero_shape=zero_shape,
             ),
             candidates(shape),
             integer=shape.integer,
@@ -64,7 +72,7 @@ class GpuDevice:
             output,
             lambda tile: operands,
             lambda program, tile: write_window(work, program, input_shape=source, output_shape=output),
-            integer=work.dtype != "float32",
+            integer=not is_float(work),
             macs=work.shape.macs,
         )
 

@@ -28,14 +28,19 @@ _VECTOR: Final = 4
 _UNROLLED: Final = 64  # pixels of a window that are written out
 
 
+def is_float(work: Window) -> bool:
+    """Whether a window is over float32, or 16-bit floats, which are widened."""
+    return work.dtype.startswith("float")
+
+
 def source_of(work: Window) -> str:
     """Return the type of a window's result."""
-    return "float32" if work.dtype == "float32" else "int32"
+    return "float32" if is_float(work) else "int32"
 
 
 def pack(work: Window, weights: NDArray[Any]) -> NDArray[Any]:
     """(channels, kernel rows, kernel columns) -> flat (kernel rows, kernel columns, channels)."""
-    return np.ascontiguousarray(weights.transpose(1, 2, 0), np.float32 if work.dtype == "float32" else np.int8).ravel()
+    return np.ascontiguousarray(weights.transpose(1, 2, 0), np.float32 if is_float(work) else np.int8).ravel()
 
 
 class _WindowKernel:
@@ -98,7 +103,7 @@ class _WindowKernel:
         return self.work.shape.zero_point if self.kind == "int32" else 0
 
     def _wide(self, value: Expr) -> Expr:
-        return value if self.kind == "float32" else tirx.Cast(vector_type("int32", self.lanes), value)
+        return value if str(value.ty.dtype) == self.kind else tirx.Cast(vector_type(self.kind, self.lanes), value)
 
     def _fold(self, total: Expr, value: Expr, weight: Expr) -> Expr:
         if self.work.fold is Fold.MAX:

@@ -59,13 +59,13 @@ class Bench:
 class GpuBench:
     """Writes CUDA for ``main``, and has the CPU run it."""
 
-    def build(self, body, *inputs, shapes=None):
-        code = code_for_gpu(module_of(body, inputs, shapes), "sm_80", half=False)
+    def build(self, body, *inputs, shapes=None, half=False):
+        code = code_for_gpu(module_of(body, inputs, shapes), "sm_80", half=half)
         return SimpleNamespace(code=code, kernels=code.written)
 
-    def run(self, body, *inputs, shapes=None, outputs=1):
+    def run(self, body, *inputs, shapes=None, outputs=1, half=False):
         """Return the result, or so many of them, and what was built."""
-        built = self.build(body, *inputs, shapes=shapes)
+        built = self.build(body, *inputs, shapes=shapes, half=half)
         ports = [Port(f"x{i}", str(value.dtype), value.shape) for i, value in enumerate(inputs)]
         manifest = Manifest(ports, [Port(f"y{i}", "", None) for i in range(outputs)], "cuda", {}, VERSION)
         found = Emulator(built.code, manifest).run({port.name: x for port, x in zip(ports, inputs, strict=True)})

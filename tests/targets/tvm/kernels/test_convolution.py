@@ -180,6 +180,23 @@ def test_a_gpu_multiplies_floats(gpu, rng, cut_as):
     assert {(kernel.ops, kernel.integer) for kernel in kernels} == {(("nn.conv2d",), False)}
 
 
+def test_a_gpu_reads_halves_and_sums_floats(gpu, rng):
+    x = rng.standard_normal((1, 17, 6, 5), np.float32)
+    w, v = rng.standard_normal((20, 17, 3, 3), np.float32), rng.standard_normal((20, 1, 3, 3), np.float32)
+
+    def body(builder, value):
+        first = builder.emit(relax.op.nn.relu(builder.emit(relax.op.nn.conv2d(value, relax.const(w)))))
+        return relax.op.nn.conv2d(first, relax.const(v), groups=20)
+
+    def halves(array):
+        return array.astype(np.float16).astype(np.float32)
+
+    got, built = gpu.run(body, x, half=True)
+    first = halves(np.maximum(convolved(halves(x), halves(w)), 0))
+    np.testing.assert_allclose(got, convolved(first, halves(v), groups=20), rtol=1e-3, atol=1e-3)
+    assert [kernel.ops for kernel in built.kernels] == [("astype",), ("nn.conv2d", "nn.relu", "astype"), ("nn.conv2d",)]
+
+
 SIZES = st.integers(1, 9)
 SHAPES = st.fixed_dictionaries(
     {
