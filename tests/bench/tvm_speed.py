@@ -1,13 +1,14 @@
 """Time models compiled by the target tvm-cpu against ONNX Runtime, one thread, and say where the time goes.
 
     python tests/bench/tvm_speed.py MODEL.onnx [MODEL.onnx ...] [--int8 QUANTIZED.onnx ...] [--size 128]
-        [--tune SECONDS --trials N --database FILE] [--kernels 12] [--pairs 40]
+        [--shape x=1,3,320,320 ...] [--tune SECONDS --trials N --database FILE] [--kernels 12] [--pairs 40]
 
 For each model: CPU seconds of the compilation, and the time of ONNX Runtime (one thread, all optimizations) over that
 of TVM, the median over pairs that ran in turn in one process, in CPU time of the calling thread. With ``--tune``, the
 same after tuning. ``--int8`` names as many quantized models, in the same order, which are compared with ONNX Runtime's
 time for the same file and with the float32 model in TVM. ``--kernels`` prints what each kernel takes, and what ONNX
-Runtime's profiler says of its own. Inputs are random; open sizes become 1, ``--size`` on a second axis.
+Runtime's profiler says of its own. Inputs are random; open sizes become 1, ``--size`` on a second axis, or what
+``--shape`` says for an input; ``sr=16000`` gives one that is a single number its value.
 """
 
 from __future__ import annotations
@@ -91,12 +92,22 @@ class Tvm:
         }
 
 
-def random_feeds(path, size):
-    """Random inputs; open sizes are 1, ``size`` on a second axis; masks are ones, types zeros."""
-    rng, feeds = np.random.default_rng(0), {}
+def sizes(text):
+    """Read ``NAME=1,3,320,320``."""
+    name, _, numbers = text.partition("=")
+    return name, [int(number) for number in numbers.split(",")]
+
+
+def random_feeds(path, size, given=()):
+    """Random inputs; open sizes are 1, ``size`` on a second axis, or as given; masks are ones, types zeros."""
+    rng, feeds, given = np.random.default_rng(0), {}, dict(given)
     for value in load(path).inputs:
         shape = [dim if isinstance(dim, int) else (1 if axis != 1 else size) for axis, dim in enumerate(value.shape)]
         kind = np.dtype(value.type.dtype.numpy())
+        if not shape and value.name in given:
+            feeds[value.name] = np.array(given[value.name][0], kind)
+            continue
+        shape = given.get(value.name, shape)
         if kind.kind == "f":
             feeds[value.name] = rng.standard_normal(shape).astype(kind)
         elif "mask" in value.name:
@@ -167,6 +178,7 @@ def main():
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--int8", nargs="*", type=Path, default=[], help="quantized models, in the same order")
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--shape", nargs="*", type=sizes, default=[], metavar="NAME=SIZES")
     parser.add_argument("--tune", type=float, default=0.0, help="seconds a model")
     parser.add_argument("--trials", type=int, default=512)
     parser.add_argument("--database", type=Path)
@@ -176,7 +188,7 @@ def main():
     quantized = dict(zip(options.models, options.int8, strict=False))
     for path in options.models:
         print(path.name)
-        feeds = random_feeds(path, options.size)
+        feeds = random_feeds(path, options.size, options.shape)
         model = Tvm(path, feeds)
         report("untuned", path, feeds, model, options.pairs)
         if options.tune:

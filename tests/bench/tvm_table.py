@@ -1,6 +1,7 @@
 """Say where the time of models compiled by tvm-cpu goes, kind of kernel by kind of kernel, beside ONNX Runtime's.
 
-    python tests/bench/tvm_table.py MODEL.onnx [QUANTIZED.onnx ...] [--size 128] [--cpu haswell] [--database FILE]
+    python tests/bench/tvm_table.py MODEL.onnx [QUANTIZED.onnx ...] [--size 128] [--shape x=1,3,320,320] [--cpu haswell]
+        [--database FILE]
 
 For each model and each kind of kernel: microseconds of one run, how many calls, the speed in 10^9 operations a second
 (a multiplication and an addition are two) and its share of what this core reaches in a loop of nothing but products,
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tvm_speed import OnnxRuntime, Tvm, in_turn, random_feeds
+from tvm_speed import OnnxRuntime, Tvm, in_turn, random_feeds, sizes
 
 from nncomp_tvm.kernels import CpuTarget, TuningOptions
 from nncomp_tvm.kernels.cpu import DOTS, ByteDot
@@ -151,7 +152,7 @@ def theirs(path, feeds):
 
 
 def table(path, cpu, options):
-    feeds = random_feeds(path, options.size)
+    feeds = random_feeds(path, options.size, options.shape)
     tuning = TuningOptions(0, 1.0, options.database) if options.database else None
     model, rival = Tvm(path, feeds, tuning, cpu), OnnxRuntime(path, feeds)
     ratio, their_ms, our_ms = in_turn(rival, model, options.pairs)
@@ -178,6 +179,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--shape", nargs="*", type=sizes, default=[], metavar="NAME=SIZES")
     parser.add_argument("--cpu", help="LLVM's name; the host's if it is not given")
     parser.add_argument("--database", type=Path, help="tiles that were tuned")
     parser.add_argument("--pairs", type=int, default=40)

@@ -169,11 +169,14 @@ def candidates(shape: Contraction, cpu: CpuTarget) -> list[Tile]:
 
 
 def _cost(shape: Contraction, rows: int, vectors: int, lanes: int) -> float:
-    """Cycles for one row of pixels and one step of the reduction: two products and two loads each, eight in flight."""
+    """Cycles for one row of pixels and one step of the reduction: two products each, eight in flight, and its loads.
+
+    Two loads a cycle would hide behind the products. Measured, with operands that come from the second-level cache,
+    they do not: a vector of weights shows with a third of a cycle, a pixel, of which 16 loads share a line, with less.
+    """
 
     def tile(pixels: int, wide: int) -> float:
-        broadcasts = pixels  # folded into the product where there is one vector: still a load
-        return max(pixels * wide / 2, 4.0, (broadcasts + wide) / 2) + 0.5
+        return max(pixels * wide / 2, 4.0) + pixels / 5 + wide / 3 + 0.5
 
     width = shape.output[1]
     total = -(-shape.columns // lanes)

@@ -8,6 +8,7 @@ vpdpbusd, ``taps`` is faster still.)
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -110,14 +111,15 @@ class _WindowKernel:
                     x = self._read(base + (i * shape.strides[1] + kw * shape.dilations[1]) * self.channels, lanes)
                     self._fold(total, x, weights + kw * self.channels, lanes)
             return
-        seen: dict[int, Expr] = {}
+        readers: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for kw, inside in enumerate(run.inside):
-            for i, total in enumerate(sums):
-                at = i * shape.strides[1] + kw * shape.dilations[1]
-                if inside[i] and at not in seen:
-                    seen[at] = self._read(base + at * self.channels, lanes)
+            for i in range(len(sums)):
                 if inside[i]:
-                    self._fold(total, seen[at], weights + kw * self.channels, lanes)
+                    readers[i * shape.strides[1] + kw * shape.dilations[1]].append((i, kw))
+        for at in sorted(readers):  # one input vector after the other, for few of them fit the registers
+            x = self._read(base + at * self.channels, lanes)
+            for i, kw in readers[at]:
+                self._fold(sums[i], x, weights + kw * self.channels, lanes)
 
     def _fold(self, total: Any, x: Expr, weight: Expr, lanes: int) -> None:
         old = load(total, 0, lanes)
@@ -130,7 +132,7 @@ class _WindowKernel:
     def _read(self, at: Expr, lanes: int) -> Expr:
         x = load(self.x, at, lanes)
         if self.window.dtype == "float32":
-            return x
+            return self.code.let(x, "float32", lanes)
         x = tirx.Cast(vector_type("float32", lanes), tirx.Cast(vector_type("int32", lanes), x))
         if self.window.shape.zero_point and self.window.fold is not Fold.MAX:
             x = x - constant(self.window.shape.zero_point, "float32", lanes)
