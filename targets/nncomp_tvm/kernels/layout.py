@@ -29,6 +29,7 @@ class _Layout:
     def __init__(self, module: Any) -> None:
         self.walk = Walk(module, self._rewrite)
         self._last: dict[Any, Any] = {}  # NCHW variable -> NHWC variable
+        self._rows: dict[Any, Any] = {}  # NCW variable -> NHWC variable of one row
 
     def last(self, value: Any) -> Any:
         """Return a value of up to four axes, which broadcast, as NHWC."""
@@ -57,6 +58,24 @@ class _Layout:
         turned = relax.op.dequantize(self.last(call.args[0]), call.args[1], call.args[2], axis, call.attrs.out_dtype)
         return self.walk.emit(turned)
 
+    def row(self, value: Any) -> Any:
+        """Return a value of up to three axes, which broadcast, as NHWC of one row."""
+        array = array_of(value)
+        if array is not None and array.size == 1:
+            return value
+        if array is None and value in self._rows:
+            return self._rows[value]
+        missing = 3 - len(shape_of(value) or (0, 0, 0))
+        grown = self.walk.emit(relax.op.expand_dims(value, [*range(missing), 2]))
+        turned = self.walk.emit(relax.op.permute_dims(grown, list(TO_LAST)))
+        if array is None:
+            self._rows[value] = turned
+        return turned
+
+    def is_row(self, value: Any) -> bool:
+        """Whether the value is there as NHWC of one row."""
+        return array_of(value) is None and value in self._rows
+
     def is_last(self, value: Any) -> bool:
         """Whether the value is there as NHWC."""
         return array_of(value) is None and value in self._last
@@ -74,7 +93,11 @@ class _Layout:
         if len(shape_of(result) or ()) != 4:
             return result
         first = walk.emit(relax.op.permute_dims(result, list(TO_FIRST)))
-        self._last[first] = result
+        if len(shape) == 3:
+            first = walk.emit(relax.op.squeeze(first, [2]))
+            self._rows[first] = result
+        else:
+            self._last[first] = result
         return first
 
 
@@ -93,6 +116,49 @@ def _convolution(layout: _Layout, call: Any, shape: Any) -> Any:
         kernel_layout="OHWI",
         out_dtype=str(call.attrs.out_dtype) if call.attrs.out_dtype else None,
     )
+
+
+def _row_convolution(layout: _Layout, call: Any, shape: Any) -> Any:
+    """Convolve an image of one row."""
+    attrs, source, weight = call.attrs, shape_of(call.args[0]), array_of(call.args[1])
+    if attrs.data_layout != "NCW" or attrs.kernel_layout != "OIW" or weight is None:
+        return None
+    if source is None or not known(source[1:]) or not known(shape[1:]):
+        return None
+    before, after = (int(pad) for pad in attrs.padding)
+    return relax.op.nn.conv2d(
+        layout.row(call.args[0]),
+        relax.const(weight.transpose(0, 2, 1)[:, None]),
+        strides=(1, int(attrs.strides[0])),
+        padding=(0, before, 0, after),
+        dilation=(1, int(attrs.dilation[0])),
+        groups=attrs.groups,
+        data_layout="NHWC",
+        kernel_layout="OHWI",
+        out_dtype=str(attrs.out_dtype) if attrs.out_dtype else None,
+    )
+
+
+def _transposed_convolution(layout: _Layout, call: Any, shape: Any) -> Any:
+    """Without overlaps, it is a 1 x 1 convolution to all pixels of a window, which are laid out side by side."""
+    attrs, source, weight = call.attrs, shape_of(call.args[0]), array_of(call.args[1])
+    if attrs.data_layout != "NCHW" or attrs.kernel_layout != "IOHW" or weight is None or source is None:
+        return None
+    channels, columns, *window = weight.shape
+    apart = [int(stride) for stride in attrs.strides] == window and {int(gap) for gap in attrs.dilation} == {1}
+    padded = any(int(pad) for pad in (*attrs.padding, *attrs.output_padding))
+    if not apart or padded or int(attrs.groups) != 1 or not known(source):
+        return None
+    batch, _, rows, pixels = source
+    high, wide = window
+    flat = weight.transpose(2, 3, 1, 0).reshape(high * wide * columns, 1, 1, channels)
+    found = relax.op.nn.conv2d(
+        layout.last(call.args[0]), relax.const(flat), data_layout="NHWC", kernel_layout="OHWI",
+        out_dtype=str(attrs.out_dtype) if attrs.out_dtype else None,
+    )  # fmt: skip
+    split = layout.walk.emit(relax.op.reshape(layout.walk.emit(found), (batch, rows, pixels, high, wide, columns)))
+    ordered = layout.walk.emit(relax.op.permute_dims(split, [0, 1, 3, 2, 4, 5]))
+    return relax.op.reshape(ordered, (batch, rows * high, pixels * wide, columns))
 
 
 def _pool(layout: _Layout, call: Any, _shape: Any) -> Any:
@@ -114,6 +180,9 @@ def _pool(layout: _Layout, call: Any, _shape: Any) -> Any:
 
 def _elementwise(layout: _Layout, call: Any, shape: Any) -> Any:
     """Any operand there as NHWC: all of them."""
+    if len(shape) == 3 and known(shape[1:]) and any(layout.is_row(argument) for argument in call.args):
+        rows = [layout.row(a) if isinstance(a, relax.Var | Constant) else a for a in call.args]
+        return relax.Call(call.op, rows, call.attrs, call.ty_args)
     if len(shape) != 4 or not any(layout.is_last(argument) for argument in call.args):
         return None
     arguments = [layout.last(a) if isinstance(a, relax.Var | Constant) else a for a in call.args]
@@ -162,6 +231,8 @@ _HANDLERS: Final[Mapping[str, Handler]] = MappingProxyType(
     {
         **dict.fromkeys({*OPERATIONS, "astype"} - OWN, _elementwise),
         "nn.conv2d": _convolution,
+        "nn.conv1d": _row_convolution,
+        "nn.conv2d_transpose": _transposed_convolution,
         "nn.max_pool2d": _pool,
         "nn.avg_pool2d": _pool,
         "quantize": _quantization,

@@ -27,7 +27,7 @@ from nncomp_tvm.kernels.regions import Cut
 from nncomp_tvm.kernels.tiling import Tile
 from nncomp_tvm.library import VERSION, tvm
 
-_FORMAT: Final = 1  # of the kernels: a change of what a tile means makes old records worthless
+_FORMAT: Final = 2  # of the kernels: a change of what a tile means makes old records worthless
 
 _GAIN: Final = 0.98  # a tile is taken if it needs less than this part of the default's time; below that is noise
 

@@ -50,6 +50,45 @@ def test_a_convolution_agrees_with_numpy(bench, rng, case):
     assert built.kernels[0].ops == ("nn.conv2d",)
 
 
+def test_convolutions_of_rows_are_chained_as_images_of_one_row(bench, rng):
+    """Bias and activation are fused, a residual of other origin too; in between nothing is transposed."""
+    x, w = rng.standard_normal((2, 5, 13), np.float32), rng.standard_normal((6, 5, 3), np.float32)
+    v, bias = rng.standard_normal((6, 1, 3), np.float32), rng.standard_normal((6, 1), np.float32)
+    other = rng.standard_normal((2, 6, 7), np.float32)
+
+    def body(builder, value, residual):
+        y = builder.emit(relax.op.nn.conv1d(value, relax.const(w), strides=2, padding=(1, 1)))
+        y = builder.emit(relax.op.nn.relu(builder.emit(relax.op.add(y, relax.const(bias)))))
+        y = builder.emit(relax.op.nn.conv1d(y, relax.const(v), padding=(0, 2), groups=6))
+        return relax.op.add(y, residual)
+
+    got, built = bench.run(body, x, other)
+    middle = np.maximum(convolved(x[:, :, None], w[:, :, None], (1, 2), (0, 1, 0, 1)) + bias[:, None], 0)
+    expected = convolved(middle, v[:, :, None], (1, 1), (0, 0, 0, 2), groups=6)[:, :, 0] + other
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert [kernel.ops for kernel in built.kernels] == [("nn.conv2d", "add", "nn.relu"), ("nn.conv2d", "add")]
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "ours"), [((2, 3), (2, 3), True), ((3, 3), (2, 2), False)], ids=["apart", "overlapping"]
+)
+def test_a_transposed_convolution_agrees_with_numpy(bench, rng, window, strides, ours):
+    x, w = rng.standard_normal((2, 5, 4, 6), np.float32), rng.standard_normal((5, 7, *window), np.float32)
+
+    def body(builder, v):
+        return relax.op.nn.relu(builder.emit(relax.op.nn.conv2d_transpose(v, relax.const(w), strides=strides)))
+
+    got, built = bench.run(body, x)
+    expected = np.zeros(got.shape)
+    for row in range(4):
+        for column in range(6):
+            top, left = row * strides[0], column * strides[1]
+            part = np.einsum("nc,cohw->nohw", x[:, :, row, column], w)
+            expected[:, :, top : top + window[0], left : left + window[1]] += part
+    np.testing.assert_allclose(got, np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
+    assert any("nn.conv2d" in kernel.ops for kernel in built.kernels) == ours
+
+
 @pytest.mark.parametrize("zero", [0, 7, 128])
 @pytest.mark.parametrize("name", ["stride", "groups", "1 x 1", "depthwise", "dilation, one side padded"])
 def test_bytes_are_multiplied_exactly(bench, rng, name, zero):
