@@ -39,7 +39,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(rng, tmp_path):
     assert len(path.read_text().splitlines()) == 1
 
     x = rng.standard_normal((6, 16), np.float32)
-    got = relax.VirtualMachine(built.executable, tvm.cpu())["main"](tensor(x)).numpy()
+    got = relax.VirtualMachine(built.executable, tvm.cpu())["main"](tensor(x), *built.parameters).numpy()
     np.testing.assert_allclose(got, np.maximum(x @ w, 0), rtol=1e-4, atol=1e-5)
 
 
