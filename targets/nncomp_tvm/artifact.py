@@ -203,6 +203,10 @@ class TvmArtifact(Artifact):
     def _loaded(self) -> Loaded:
         if self.foreign:
             raise UnsupportedError(f"the library cannot be run here: {self.foreign}")
+        if self.manifest.device == "cpu" and self.threads > 1:
+            from nncomp_tvm.library import use_threads
+
+            use_threads(self.threads)
         return Loaded(self.executable, self.manifest, self.parameters)
 
 

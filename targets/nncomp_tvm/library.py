@@ -56,6 +56,7 @@ __all__ = [
     "tirx",
     "topi",
     "tvm",
+    "use_threads",
 ]
 
 Expr: TypeAlias = Any
@@ -99,6 +100,11 @@ def lacking_features(cpu: str) -> list[str]:
         return {str(one) for one in found if str(one).startswith(("avx", "amx", "fma", "sse", "bmi", "f16c", "sve"))}
 
     return sorted(vectors(cpu) - vectors(str(codegen.llvm_get_system_cpu())))
+
+
+def use_threads(count: int) -> None:
+    """Let TVM's kernels of this process run on so many threads, the calling one included."""
+    tvm.get_global_func("runtime.config_threadpool")(1, count)
 
 
 def stored_tensors(tensors: Sequence[Any]) -> bytes:

@@ -51,6 +51,7 @@ class _Kernel:
         self.reduction = shape.kernel[0] * shape.kernel[1] * self.depth
         self.program = program
         self.width = self.code.size(shape.output[1])
+        self.even = parallel and shape.batch * shape.output[0] == 1  # share out panels and pixels together
 
     def write(self, input_shape: Sequence[Extent], output_shape: Sequence[Extent]) -> Any:
         shape, code = self.shape, self.code
@@ -64,7 +65,11 @@ class _Kernel:
         wide = self.tile.vectors * self.cpu.lanes
         whole, rest = self._split(wide)
         with code.loop(shape.groups) as group:
-            if self.tile.panels_first:
+            if self.tile.panels_first and self.even and whole > 1:
+                self._panels_and_pixels(group, whole, wide)
+                if rest:
+                    self._pixels(group, whole * wide, rest)
+            elif self.tile.panels_first:
                 with code.spread(whole) as panel:
                     self._pixels(group, panel * wide, wide)
                 if rest:
@@ -77,6 +82,14 @@ class _Kernel:
         """Count panels without unused lanes, and what is left for a last one."""
         whole = self.shape.columns // wide
         return whole, self.padded - whole * wide
+
+    def _panels_and_pixels(self, group: Expr, whole: int, wide: int) -> None:
+        """All pixels of one row for all whole panels in one loop: few panels would not share out evenly."""
+        rows = self.tile.rows
+        for run in runs(self.shape, rows) if isinstance(self.width, int) else open_runs(self.width, rows):
+            with self.code.spread(run.turns * whole) as at:
+                panel, turn = at // run.turns, at % run.turns
+                self._tile(_Place(group, 0, run.pixel(turn), run, panel * wide, wide))
 
     def _pixels(self, group: Expr, column: Expr, wide: int) -> None:
         """All pixels, for one panel or, without one, for all panels at each tile."""

@@ -79,6 +79,11 @@ def quotient(whole: Extent, part: Extent) -> Extent | None:
     return Open(factor, tuple(left)) if left and factor else factor
 
 
+def likely(extent: Extent, symbol: int = 128) -> int:
+    """Return a size with ``symbol`` for what is open: the length of a sentence, or rows of a small image."""
+    return extent if isinstance(extent, int) else extent.factor * symbol ** len(extent.symbols)
+
+
 def known(shape: Sequence[Extent]) -> TypeGuard[tuple[int, ...]]:
     """Whether every size is a number."""
     return all(isinstance(extent, int) for extent in shape)

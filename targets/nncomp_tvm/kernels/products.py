@@ -11,7 +11,7 @@ from typing import Any
 
 from nncomp_tvm.kernels.cpu import CpuTarget
 from nncomp_tvm.kernels.emit import Code, Expr, constant, load, pieces, splat
-from nncomp_tvm.kernels.extents import Extent
+from nncomp_tvm.kernels.extents import Extent, likely
 from nncomp_tvm.kernels.extents import product as multiplied
 from nncomp_tvm.kernels.program import Epilogue, Leaf, Program
 from nncomp_tvm.kernels.tiling import Contraction, Run, Tile, candidates, open_run, open_runs
@@ -32,7 +32,7 @@ class Product:
 
     def tiles(self, cpu: CpuTarget) -> list[Tile]:
         """Return tiles, the one that looks fastest first."""
-        rows, (depth, columns) = self.left[-2], (_likely(extent) for extent in self.right[-2:])
+        rows, (depth, columns) = self.left[-2], (likely(extent) for extent in self.right[-2:])
         return candidates(Contraction(1, 1, rows, depth, columns), cpu)
 
 
@@ -73,11 +73,6 @@ def write_product(product: Product, program: Program, tile: Tile, cpu: CpuTarget
                     with code.loop(panels.turns) as panel:
                         write_tile(image, lines.pixel(turn), lines.rows, panels.pixel(panel), widths)
     return code.function()
-
-
-def _likely(extent: Extent) -> int:
-    """Return the size that a tile is chosen for: of an open one, that of a sentence or a few rows of an image."""
-    return extent if isinstance(extent, int) else 128
 
 
 def _matrix(code: Code, shape: tuple[Extent, ...], batch: tuple[Extent, ...], image: Expr) -> Expr:

@@ -7,6 +7,9 @@ import pytest
 
 pytest.importorskip("tvm")
 
+from nncomp_tvm.kernels import CpuTarget
+from nncomp_tvm.kernels.cpu_device import CpuDevice
+from nncomp_tvm.kernels.extents import Open, Symbol
 from nncomp_tvm.library import relax
 
 
@@ -163,3 +166,24 @@ def test_a_cast_to_what_it_is_copies(bench, rng):
     x = rng.standard_normal((3, 40), np.float32)
     got, _ = bench.run(lambda builder, value: relax.op.astype(value, "float32"), x)
     np.testing.assert_array_equal(got, x)
+
+
+def test_results_are_the_same_with_any_number_of_threads(bench, rng):
+    """Three panels of columns and a rest, shared out with their pixels; rows; lines of an image."""
+    x, w = rng.standard_normal((1, 24, 30, 30), np.float32), rng.standard_normal((120, 24, 1, 1), np.float32)
+    deep = rng.standard_normal((120, 1, 3, 3), np.float32)
+
+    def body(b, v):
+        y = b.emit(relax.op.nn.relu(b.emit(relax.op.nn.conv2d(v, relax.const(w)))))
+        y = b.emit(relax.op.nn.conv2d(y, relax.const(deep), groups=120, padding=1))
+        return relax.op.nn.softmax(b.emit(relax.op.reshape(y, (120, 900))))
+
+    results = [bench.run(body, x, threads=threads)[0] for threads in (1, 2)]
+    np.testing.assert_array_equal(*results)
+
+
+def test_kernels_of_little_work_stay_on_one_thread():
+    device = CpuDevice(CpuTarget.host(), parallel=True)
+    assert device.spreads(10**6, 500_000) and not device.spreads(499_999, 500_000)
+    assert device.spreads(Open(50_000, (Symbol("n", None),)), 500_000)
+    assert not CpuDevice(CpuTarget.host(), parallel=False).spreads(10**9, 500_000)
