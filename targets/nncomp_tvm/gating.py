@@ -280,7 +280,7 @@ def _saturated(value: Any) -> Any:
     What is masked out is one in ONNX Runtime's kernels and the other in ONNX's definitions; so is the maximum of
     nothing but minus infinity.
     """
-    if isinstance(value, list) or np.asarray(value).dtype.kind != "f":
+    if isinstance(value, list) or not np.issubdtype(np.asarray(value).dtype, np.floating):
         return value
     array = np.asarray(value)
     return np.where(np.abs(array) >= np.finfo(array.dtype).max, np.copysign(np.inf, array), array)

@@ -26,7 +26,7 @@ from nncomp_tvm.lowering.definitions import (
     without_reversal,
     without_unpooling,
 )
-from nncomp_tvm.lowering.quantized import without_quantized_kernels
+from nncomp_tvm.lowering.quantized import without_codes, without_quantized_kernels
 from nncomp_tvm.lowering.recurrent import without_recurrence
 from nncomp_tvm.lowering.spectral import without_frames, without_transform
 
@@ -38,12 +38,14 @@ _OWN: Final[Mapping[str, Expansion]] = MappingProxyType(
         "BatchNormalization": without_batch_statistics,
         "ConvInteger": without_integer_convolution,
         "DFT": without_transform,
+        "DequantizeLinear": without_codes,
         "Dropout": without_random_choice,
         "If": without_branches,
         "Loop": unroll_loop,
         "LpNormalization": without_lp_normalization,
         "MaxUnpool": without_unpooling,
         "OptionalHasElement": without_known_absence,
+        "QuantizeLinear": without_codes,
         "ReduceMax": without_booleans,
         "ReduceMin": without_booleans,
         "ReverseSequence": without_reversal,

@@ -179,8 +179,6 @@ class Walk:
             self._exprs[op.output] = self._builder.emit(sized) if isinstance(sized, tvm.ir.Call) else sized
             _check(op.output, self._exprs[op.output])
             return
-        if (op.is_a("Cast") or op.is_a("CastLike")) and any(_is_float8(value) for value in (op.inputs[0], op.output)):
-            raise NotLoweredError("TVM rounds otherwise than ONNX where it converts 8-bit floats")
         row = self.ops.row(op, self.graph.opsets)
         if row is not None and not row.deterministic and not op.is_a("Dropout") and not op.bodies:
             raise NotLoweredError("it draws at random")
@@ -258,10 +256,6 @@ def _is_empty(value: Value) -> bool:
 def _nothing(value: Value) -> Array:
     assert value.tensor_type is not None and value.tensor_type.static_shape is not None
     return np.zeros(value.tensor_type.static_shape, value.tensor_type.dtype.numpy())
-
-
-def _is_float8(value: Value | None) -> bool:
-    return value is not None and value.tensor_type is not None and "FLOAT8E" in value.tensor_type.dtype.name
 
 
 def _is_whole_bytes(dtype: DataType) -> bool:

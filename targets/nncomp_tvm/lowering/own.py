@@ -16,6 +16,7 @@ from nncomp_tvm.library import Expr, constant, relax, te, tirx
 from nncomp_tvm.lowering.arithmetic import bit_shift, modulo, top_k
 from nncomp_tvm.lowering.calls import Call, NotLoweredError
 from nncomp_tvm.lowering.detection import non_max_suppression
+from nncomp_tvm.lowering.narrow import cast
 from nncomp_tvm.lowering.regions import roi_align
 from nncomp_tvm.lowering.resampling import resize
 from nncomp_tvm.lowering.windows import column_to_image, deformable_convolution, max_pool
@@ -342,6 +343,8 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "BatchNormalization": batch_normalization,
         "BitCast": bit_cast,
         "BitShift": bit_shift,
+        "Cast": cast,
+        "CastLike": cast,
         "Clip": clip,
         "Col2Im": column_to_image,
         "CumProd": cumulative,
