@@ -19,7 +19,7 @@ from nncomp.report.page.blocks import block_name, blocks, drawing
 from nncomp.report.page.charts import axis, histogram, stacked
 from nncomp.report.page.comparison import comparison_content
 from nncomp.report.page.facts import figures
-from nncomp.report.page.rendering import duration_text, visible
+from nncomp.report.page.rendering import duration_text, gain_text, percent_text, visible
 from nncomp.report.page.rows import rows_of
 from nncomp.report.page.trials import trial_chart
 from nncomp.report.page.verdict import costly_layers
@@ -499,3 +499,14 @@ def test_a_difference_says_that_passes_move_factors_between_weights():
     one, other = (graph(f"g (float[1] x) => (float[1] y) <float[1] w = {{{w}}}> {{ y = Mul (x, w) }}") for w in "12")
     page = diff_page("a", "b", plain(diff(one, other).as_dict()))
     assert "move factors from one layer to the next: then weights differ a lot" in page
+
+
+@pytest.mark.parametrize(
+    ("drop", "text"), [(None, "–"), (0.0, "±0.00"), (1e-9, "±0.00"), (0.0054, "−0.54"), (-0.01, "+1.00")]
+)
+def test_a_change_of_accuracy_is_told_in_points_with_its_sign(drop, text):
+    assert gain_text(drop) == text
+
+
+def test_a_share_of_nothing_has_no_sign():
+    assert (percent_text(-1e-9), percent_text(-0.5, 0), percent_text(None)) == ("0.0 %", "-50 %", "–")

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from nncomp.report.form import told_number
 from nncomp.report.page import told
-from nncomp.report.page.rendering import duration_text, percent_text
-from nncomp.wording import bytes_text, change_text, count_text, energy_text, points_text
+from nncomp.report.page.rendering import duration_text, gain_text, percent_text
+from nncomp.wording import bytes_text, change_text, count_text, energy_text
 
 _LONGEST_REMARK: Final = 72
 _QUANTIZERS: Final = ("QuantizeLinear", "DequantizeLinear")
@@ -99,7 +99,7 @@ def before_after(report: Mapping[str, Any]) -> list[Fact]:
     else:
         found.append(Fact("Latency", "–", "–", f"not measured: {report['measured']['latency_skipped']}"))
     if accuracy.get("before") is not None and accuracy.get("after") is not None:
-        change = f"{_points(accuracy['drop'])} points on {accuracy['labelled']} samples"
+        change = f"{gain_text(accuracy['drop'])} points on {accuracy['labelled']} samples"
         found.append(Fact("Accuracy", percent_text(accuracy["before"], 2), percent_text(accuracy["after"], 2), change))
     return found
 
@@ -110,7 +110,7 @@ def _closeness(accuracy: Mapping[str, Any]) -> Figure:
         return Figure("–", "SQNR", _short(f"not compared: {accuracy['skipped']}"))
     samples = f"{accuracy['runs']} runs of {accuracy['source']}"
     if accuracy["drop"] is not None:
-        return Figure(_points(accuracy["drop"]), "points of accuracy", f"{accuracy['labelled']} labelled samples")
+        return Figure(gain_text(accuracy["drop"]), "points of accuracy", f"{accuracy['labelled']} labelled samples")
     if accuracy["identical"]:
         return Figure("exact", "outputs", samples)
     if accuracy["sqnr_db"] is None:
@@ -121,12 +121,6 @@ def _closeness(accuracy: Mapping[str, Any]) -> Figure:
 def _short(text: str) -> str:
     """Return the beginning of a remark; all of it stands further down."""
     return text if len(text) <= _LONGEST_REMARK else text[: _LONGEST_REMARK - 1].rstrip() + "…"
-
-
-def _points(drop: float) -> str:
-    """Return a change of accuracy in points, with its sign."""
-    text = points_text(drop)
-    return "±0.00" if text == "+0.00" else text.replace("-", "−")
 
 
 def _fact(name: str, before: int | None, after: int | None, text: Any) -> Fact:

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from nncomp.wording import bytes_text, count_text, energy_text
+from nncomp.wording import bytes_text, count_text, energy_text, points_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -64,6 +64,7 @@ def _environment() -> Environment:
         breakable=_breakable,
         bytes=bytes_text,
         count=count_text,
+        gain=gain_text,
         percent=percent_text,
         duration=duration_text,
         energy=lambda value: energy_text(value, "µJ"),
@@ -88,7 +89,15 @@ def percent_text(share: float | None, digits: int = 1) -> str:
     """Return a share: ``12.5 %``."""
     if share is None:
         return "–"
-    return f"{100 * share:.{digits}f} %"
+    return f"{round(100 * share, digits) + 0.0:.{digits}f} %"
+
+
+def gain_text(drop: float | None) -> str:
+    """Return what accuracy has gained, in points: ``−0.54`` for a drop of 0.0054."""
+    if drop is None:
+        return "–"
+    text = points_text(drop)
+    return "±0.00" if text == "+0.00" else text.replace("-", "−")
 
 
 def duration_text(microseconds: float | None) -> str:
