@@ -1,12 +1,14 @@
-"""ONNX's backend tests through TVM: how many pass through target ``tvm-cpu``, and how many through its plain frontend.
+"""ONNX's backend tests through TVM: how many pass through ``tvm-cpu``, ``tvm-cuda``, and how many through its frontend.
 
 Each test runs in a worker process, so that a crash is one test's. A test passes when its own tolerance holds; it is
 *refused* when the target says so beforehand, *gated* when the gate stops it, *failed* when something else ends it,
 *wrong* when it runs and differs. Of those that differ it is *nearer* when no output is farther from the exact result,
 computed in float64, than the test's own expected values are (which were rounded on the way), and *beyond* when ONNX
-Runtime does not hold the test's tolerance either.
+Runtime does not hold the test's tolerance either. Through ``tvm-cuda`` it passes when the gate has seen that it is
+right, on a GPU or on the CPU in its place, and is *unseen* when that could not be.
 
-    python tests/bench/tvm_corpus.py [--engine target|plain] [--kinds node simple ...] [--only TEXT ...] [--json FILE]
+    python tests/bench/tvm_corpus.py [--engine target|cuda|plain] [--kinds node simple ...] [--only TEXT ...]
+                                     [--every N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import nncomp
 from nncomp.errors import GateError, NncompError, UnsupportedError
 from nncomp.onnx_io import graph_from_proto
 from nncomp.runtime import Session
+from nncomp.targets import Artifact, Target
 from nncomp.testing.conformance import mismatches
 from nncomp.testing.corpus import BackendCase, backend_cases
 
@@ -38,23 +41,45 @@ Verdict = tuple[str, str]
 
 def through_target(case: BackendCase) -> Verdict:
     """Compile as ``nncomp compile -t tvm-cpu`` does, and run the test's inputs."""
-    from nncomp_cleanup.cleanup import Cleanup
     from nncomp_tvm.target import TvmCpuTarget
 
-    graph = graph_from_proto(case.model)
+    artifact = built(case, TvmCpuTarget(), nncomp.Context())
+    if not isinstance(artifact, Artifact):
+        return artifact
+    try:
+        outputs = [artifact.run(inputs) for inputs, _ in case.samples]
+    except NncompError as error:
+        return "failed", error.message
+    return judged(case, outputs)
+
+
+def through_cuda(case: BackendCase) -> Verdict:
+    """Compile as ``nncomp compile -t tvm-cuda`` does; its gate, with or without a GPU, is the judge."""
+    from nncomp_tvm.target import TvmCudaTarget
+
     ctx = nncomp.Context()
+    artifact = built(case, TvmCudaTarget.from_options({"emulate": True}), ctx)
+    if not isinstance(artifact, Artifact):
+        return artifact
+    unseen = [note.reason for note in ctx.notes if note.code == "NNC-W063"]
+    return ("unseen", unseen[0]) if unseen else ("passed", "")
+
+
+def built(case: BackendCase, target: Target, ctx: nncomp.Context) -> Artifact | Verdict:
+    """Return what a target builds for the test's inputs, or why it does not."""
+    from nncomp_cleanup.cleanup import Cleanup
+
+    graph = graph_from_proto(case.model)
     try:
         Cleanup().run(graph, ctx)
         ctx.data = Samples([inputs for inputs, _ in case.samples])
-        artifact = TvmCpuTarget().build(graph, ctx)
-        outputs = [artifact.run(inputs) for inputs, _ in case.samples]
+        return target.build(graph, ctx)
     except UnsupportedError as refusal:
         return "refused", refusal.message
     except GateError as error:
         return "gated", error.message
     except NncompError as error:
         return "failed", error.message
-    return judged(case, outputs)
 
 
 class Samples:
@@ -134,7 +159,7 @@ def nearer(case: BackendCase, outputs: list[Any]) -> bool:
     return True
 
 
-ENGINES = {"target": through_target, "plain": through_plain_frontend}
+ENGINES = {"target": through_target, "cuda": through_cuda, "plain": through_plain_frontend}
 
 
 def work(engine: str, cases: list[BackendCase], start: int, results: Any) -> None:

@@ -74,6 +74,13 @@ inline float bfloat_value(uint16_t bits) { return float_of(uint32_t(bits) << 16)
     template <typename T, typename = std::enable_if_t<std::is_arithmetic<T>::value>>                           \
     name(T value) : __x(nncomp::to_bits(float(value))) {}                                                      \
     operator float() const { return nncomp::to_value(__x); }                                                   \
+    name(const name&) = default;                                                                               \
+    name(const volatile name& b) : __x(b.__x) {}                                                               \
+    name& operator=(const name&) = default;                                                                    \
+    volatile name& operator=(const name& b) volatile {                                                         \
+      __x = b.__x;                                                                                             \
+      return *this;                                                                                            \
+    }                                                                                                          \
     name& operator+=(name b) { return *this = name(float(*this) + float(b)); }                                 \
     name& operator-=(name b) { return *this = name(float(*this) - float(b)); }                                 \
     name& operator*=(name b) { return *this = name(float(*this) * float(b)); }                                 \
