@@ -15,14 +15,16 @@ from typing import Any, Final
 
 from nncomp.errors import UnsupportedError
 from nncomp_tvm.kernels.building import Emitted, KernelInfo, emit
+from nncomp_tvm.kernels.exact import with_exact_extremes
 from nncomp_tvm.kernels.gpu.device import GpuDevice
 from nncomp_tvm.kernels.gpu.halves import halved
+from nncomp_tvm.kernels.gpu.schedules import scheduled
 from nncomp_tvm.kernels.graph import is_plain
 from nncomp_tvm.kernels.integers import normalised
 from nncomp_tvm.kernels.layout import channels_last
 from nncomp_tvm.kernels.regions import cut
 from nncomp_tvm.kernels.sites import Site, sites_of
-from nncomp_tvm.library import dlight, nvcc, relax, tvm
+from nncomp_tvm.library import nvcc, relax, tvm
 from nncomp_tvm.nvrtc import compiler_missing, toolkit
 
 DEFAULT_ARCH: Final = "sm_80"
@@ -102,9 +104,8 @@ def code_for_gpu(module: Any, arch: str, *, half: bool) -> GpuCode:
         module = halved(module) if half else module
         module = channels_last(normalised(module, device))
         emitted = emit(module, cut(module["main"], device), {})
-        module = emitted.module
+        module = with_exact_extremes(emitted.module)
     passes = [
-        *([relax.transform.ToMixedPrecision(out_dtype="float32")] if half else []),
         relax.transform.LegalizeOps(),
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FoldConstant(),
@@ -113,13 +114,7 @@ def code_for_gpu(module: Any, arch: str, *, half: bool) -> GpuCode:
     schedules = [
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(),
-        dlight.ApplyDefaultSchedule(
-            dlight.gpu.Matmul(),
-            dlight.gpu.GEMV(),
-            dlight.gpu.Reduction(),
-            dlight.gpu.GeneralReduction(),
-            dlight.gpu.Fallback(),
-        ),
+        scheduled(),
     ]
     with target:
         module = tvm.transform.Sequential(passes)(module)

@@ -144,9 +144,9 @@ def built(monkeypatch):
     monkeypatch.setattr(building, "compiler_missing", lambda: "")
     monkeypatch.setattr(building, "build_gpu", lambda code: GpuBuild(code, b"", b"", ()))
 
-    def build(text=NETWORK, *, reproducer=None, **options):
-        ctx = nncomp.Context(reproducer=reproducer)
-        return TvmCudaTarget.from_options(options).build(graph(text, opset=18), ctx), ctx
+    def build(text=NETWORK, *, reproducer=None, data=None, opset=18, **options):
+        ctx = nncomp.Context(reproducer=reproducer, data=data)
+        return TvmCudaTarget.from_options(options).build(graph(text, opset=opset), ctx), ctx
 
     return build
 
@@ -176,6 +176,22 @@ def test_the_gate_runs_the_kernels_on_the_cpu(kernels, built, options):
     assert ctx.notes == []
     assert artifact.report()["emulated_samples"] == 1
     assert artifact.unrunnable() == "there is no GPU; emulated on the CPU, it agrees with ONNX Runtime on 1 sample"
+
+
+def test_in_half_a_clip_and_a_short_sum_lower(kernels, built):
+    text = """
+    g (float[1,4,6,6] x) => (float[1,4,6,6] y) <float[4,1,3,3] w, float low = {0}, float high = {0.5}>
+    { c = Conv <group=4, pads=[1,1,1,1]> (x, w) y = Clip (c, low, high) }
+    """
+    artifact, ctx = built(text, half=True)
+    assert (artifact.emulated, ctx.notes) == (1, [])
+
+
+@pytest.mark.parametrize("op", ["ReduceMax <axes=[1], keepdims=0>", "ReduceMin <axes=[1], keepdims=0>"])
+def test_a_maximum_over_nothing_but_minus_infinity_is_that(kernels, built, op):
+    x = np.array([[-np.inf] * 3, [np.inf] * 3, [np.nan, 1, 2], [1, -np.inf, np.inf]], np.float32)
+    artifact, ctx = built(f"g (float[4,3] x) => (float[4] y) {{ y = {op} (x) }}", data=[{"x": x}], opset=13)
+    assert (artifact.emulated, ctx.notes) == (1, [])
 
 
 def test_a_kernel_that_computes_something_else_is_refused_with_the_smallest_piece(kernels, built, changed, tmp_path):
