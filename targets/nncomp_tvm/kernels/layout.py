@@ -33,8 +33,8 @@ class _Layout:
 
     def last(self, value: Any) -> Any:
         """Return a value of up to four axes, which broadcast, as NHWC."""
-        array = array_of(value)
-        if array is not None and array.size == 1:
+        array, shape = array_of(value), shape_of(value)
+        if shape == () or (array is not None and array.size == 1):
             return value
         if array is None and value in self._last:
             return self._last[value]
@@ -42,7 +42,7 @@ class _Layout:
         if turned is not None:
             self._last[value] = turned
             return turned
-        missing = 4 - len(shape_of(value) or (0, 0, 0, 0))
+        missing = 0 if shape is None else 4 - len(shape)
         grown = self.walk.emit(relax.op.expand_dims(value, list(range(missing)))) if missing else value
         turned = self.walk.emit(relax.op.permute_dims(grown, list(TO_LAST)))
         if array is None:

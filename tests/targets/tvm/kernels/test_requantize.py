@@ -213,6 +213,19 @@ def test_what_is_computed_from_dynamic_codes_is_equal(tmp_path, order):
     np.testing.assert_array_equal(of_tvm(model), expected)
 
 
+def test_dynamic_codes_of_an_image_are_read_channels_last(tmp_path):
+    """Their zero point is no image: it stays as it is."""
+    model = Model((1, 4, 6, 8), seed=4)
+    model.feeds["x0"] = model.rng.standard_normal(model.shape).astype(np.float32)
+    pooled = model.op("MaxPool", "x0", kernel_shape=[2, 1])
+    model.nodes.append(helper.make_node("DynamicQuantizeLinear", [pooled], ["q", "s", "z"]))
+    w = model.constant(model.rng.integers(-127, 128, (8, 12)).astype(np.int8))
+    total = model.op("Cast", model.op("MatMulInteger", "q", w, "z"), to=1)
+    model.op("Mul", total, "s")
+    expected, _ = of_onnxruntime(model, tmp_path)
+    np.testing.assert_array_equal(of_tvm(model), expected)
+
+
 def test_an_older_cpu_gives_the_same_codes(tmp_path):
     model = KERNELS["relu6"][2](Model(IMAGE, seed=5))
     expected, _ = of_onnxruntime(model, tmp_path)
