@@ -99,7 +99,8 @@ class _Kernel:
         a = code.shared(tile.depth * self.pitch, self.kind)
         b = code.shared(tile.depth * tile.columns, self.kind)
         loads = self._loads(place.first, thread)
-        turns = parts(tile.depth * tile.columns // _WIDEST, tile.threads)
+        pieces = tile.depth * tile.columns // _WIDEST
+        turns = parts(pieces, tile.threads)
         next_a = code.registers(len(loads) * self.access, self.kind)
         next_b = code.registers(turns * _WIDEST, self.kind)
         panel = place.group * parts(self.shape.columns, tile.columns) + place.panel
@@ -111,10 +112,11 @@ class _Kernel:
             for number, pixel in enumerate(loads):
                 code.store(next_a, number * self.access, self._seen(pixel, step, place.group), self.access)
             for turn in range(turns):
-                at, inside = self._spread(turn, thread, tile.depth * tile.columns // _WIDEST)
-                with code.when(inside):
-                    begin = weights + step * (tile.depth * tile.columns) + at * _WIDEST
-                    code.store(next_b, turn * _WIDEST, load(self.w, begin, _WIDEST), _WIDEST)
+                at, inside = self._spread(turn, thread, pieces)
+                if inside is not True:  # what is written under a condition would not be kept in registers
+                    at = tirx.min(at, pieces - 1)
+                begin = weights + step * (tile.depth * tile.columns) + at * _WIDEST
+                code.store(next_b, turn * _WIDEST, load(self.w, begin, _WIDEST), _WIDEST)
 
         fetch(0)
         with code.loop(self.steps) as step:
@@ -124,7 +126,7 @@ class _Kernel:
                         at = (pixel.word + i) * self.pitch + (pixel.row - place.first)
                         code.store(a, at, load(next_a, number * self.access + i))
             for turn in range(turns):
-                at, inside = self._spread(turn, thread, tile.depth * tile.columns // _WIDEST)
+                at, inside = self._spread(turn, thread, pieces)
                 with code.when(inside):
                     code.store(b, at * _WIDEST, load(next_b, turn * _WIDEST, _WIDEST), _WIDEST)
             if self.steps > 1:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from numpy.typing import NDArray
 
 from nncomp_tvm.kernels.anchors import Anchor
-from nncomp_tvm.kernels.extents import Extent
+from nncomp_tvm.kernels.extents import Extent, product
 from nncomp_tvm.kernels.gpu.contraction import write_contraction
 from nncomp_tvm.kernels.gpu.elementwise import write_elementwise
 from nncomp_tvm.kernels.gpu.packing import pack, start_values
@@ -20,6 +20,9 @@ from nncomp_tvm.kernels.rows import Rows, RowWork
 from nncomp_tvm.kernels.tiling import Contraction
 from nncomp_tvm.kernels.window import Window
 from nncomp_tvm.library import relax
+
+_BLOCKS: Final = 65535
+"""The most in the second and third dimension of a grid."""
 
 
 class GpuDevice:
@@ -36,7 +39,7 @@ class GpuDevice:
     ) -> Anchor | None:
         """Return a contraction, of bytes with any number of channels."""
         source = shape_of(x)
-        if source is None:
+        if source is None or max(shape.groups, shape.columns) > _BLOCKS or not _countable(source, output):
             return None
         start = [relax.const(start_values(shape, weights))] if shape.integer else []
         padding = [zero] if zero is not None and any(shape.pads) else []
@@ -63,7 +66,7 @@ class GpuDevice:
     def window(self, work: Window, x: Any, weights: NDArray[Any] | None, output: tuple[Extent, ...]) -> Anchor | None:
         """Return a window; sums of bytes are int32."""
         source = shape_of(x)
-        if source is None:
+        if source is None or not _countable(source, output):
             return None
         operands = [x] if weights is None else [x, relax.const(pack_window(work, weights))]
         return Anchor(
@@ -82,7 +85,7 @@ class GpuDevice:
 
     def rows(self, shape: Rows, x: Any, tensor: tuple[Extent, ...], output: tuple[Extent, ...]) -> Anchor | None:
         """Return a kernel of a program alone; leave work along rows to TVM."""
-        if shape.work is not RowWork.MAP:
+        if shape.work is not RowWork.MAP or not _countable(output):
             return None
         return Anchor(
             (shape, tensor, output),
@@ -93,3 +96,9 @@ class GpuDevice:
                 program, rows=shape.rows, columns=shape.columns, output_shape=output
             ),
         )
+
+
+def _countable(*shapes: tuple[Extent, ...]) -> bool:
+    """Whether 32 bits count the elements, as the kernels do; open sizes are taken for small ones."""
+    counts = [product(shape) for shape in shapes]
+    return all(count < 1 << 31 for count in counts if isinstance(count, int))

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 pytest.importorskip("tvm")
 
 from nncomp_tvm.kernels import ByteDot, CpuTarget
+from nncomp_tvm.kernels.gpu.device import GpuDevice
 from nncomp_tvm.kernels.gpu.tiling import TILES, GpuTile
+from nncomp_tvm.kernels.tiling import Contraction
 from nncomp_tvm.library import relax
 
 
@@ -217,6 +219,36 @@ def test_a_gpu_multiplies_floats(gpu, rng, cut_as):
     names = ("odd channels", "groups", "1 x 1", "stride", "long kernel", "multiplier", "depthwise")
     kernels = run_together(gpu, [case(*CASES[name]) for name in names])
     assert {(kernel.ops, kernel.integer) for kernel in kernels} == {(("nn.conv2d",), False)}
+
+
+def test_a_gpu_pools_bytes(gpu, rng):
+    """With one scale and zero point, a maximum is that of the codes; averages are rounded half to even."""
+    x = rng.integers(0, 256, (2, 20, 6, 7)).astype(np.uint8)
+
+    def pooled(operator, **options):
+        def body(builder, codes):
+            scale, zero = relax.const(np.float32(0.5)), relax.const(np.uint8(6))
+            real = builder.emit(relax.op.dequantize(codes, scale, zero))
+            return relax.op.quantize(builder.emit(operator(real, **options)), scale, zero, out_dtype="uint8")
+
+        return body
+
+    seen = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), axis=(2, 3))
+    fours = x[..., :6].reshape(2, 20, 3, 2, 3, 2).mean((3, 5))
+    cases = [
+        (x, pooled(relax.op.nn.max_pool2d, pool_size=(3, 3), padding=(1, 1, 1, 1)), seen.max((4, 5))),
+        (x, pooled(relax.op.nn.avg_pool2d, pool_size=(2, 2), strides=(2, 2)), np.rint(fours).astype(np.uint8)),
+    ]
+    kernels = run_together(gpu, cases)
+    assert [kernel.ops for kernel in kernels] == [("nn.max_pool2d", "quantize"), ("nn.avg_pool2d", "quantize")]
+
+
+@pytest.mark.parametrize(("batch", "taken"), [((1 << 17) - 1, True), (1 << 17, False)])
+def test_what_32_bits_do_not_count_has_no_kernel_for_a_gpu(batch, taken):
+    x = relax.Var("x", relax.TensorType((batch, 64, 64, 4), "float32"))
+    shape, output = Contraction(batch, 64, 64, 4, 4), (batch, 64, 64, 4)
+    found = GpuDevice().contraction(x, np.zeros((1, 1, 1, 4, 4), np.float32), shape, output)
+    assert (found is not None) == taken
 
 
 def test_a_gpu_reads_halves_and_sums_floats(gpu, rng):
