@@ -29,7 +29,8 @@ def from_frontend(call: Call) -> Sequence[Expr]:
     op = call.op
     converter = onnx_frontend._get_convert_map().get(op.kind) if not op.domain else None
     if converter is None or op.bodies:
-        raise NotLoweredError("TVM has nothing for this operator")
+        of = f" of {op.domain}" if op.domain else ""
+        raise NotLoweredError(f"TVM has nothing for this operator{of}")
     inputs = onnx_frontend.onnx_input(_operand(call, expr) for expr in call.inputs)
     attributes: dict[str, Any] = {name: _attribute(name, attr) for name, attr in op.attrs.items()}
     attributes["tvm_custom"] = {"name": op.name, "num_outputs": len(op.outputs)}

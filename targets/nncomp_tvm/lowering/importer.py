@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from nncomp.errors import UnsupportedError
+from nncomp.errors import UnsupportedError, Where
 from nncomp.ir import DataType, Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.runtime import RuntimeFailure, run
@@ -67,7 +67,11 @@ class Walk:
         parameters = []
         for number, value in enumerate(fed):
             if not isinstance(value.type, TensorType) or not _is_whole_bytes(value.type.dtype):
-                raise UnsupportedError(f"input {value.name!r} is {value.type}: TVM takes dense tensors of whole bytes")
+                raise UnsupportedError(
+                    f"input {value.name!r} is {value.type}: TVM takes dense tensors of whole bytes",
+                    where=Where(tensor=value.name),
+                    hint="compile what follows the ops that read it: onnx.utils.extract_model cuts it out",
+                )
             self._exprs[value] = relax.Var(f"input_{number}", self._tensor_type(value.type))
             parameters.append(self._exprs[value])
         for value in graph.inputs:

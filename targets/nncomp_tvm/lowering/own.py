@@ -322,6 +322,14 @@ def extreme(call: Call) -> Sequence[Expr] | None:
     return None
 
 
+def unsqueeze(call: Call) -> Sequence[Expr] | None:
+    """A new axis that is given as a scalar, as ONNX's own definitions do; lists of axes are left to TVM's converter."""
+    axes = call.array(1)
+    if axes is None or axes.ndim:
+        return None
+    return [call.builder.emit(relax.op.expand_dims(call.inputs[0], int(axes)))]
+
+
 def tile(call: Call) -> Sequence[Expr] | None:
     """Repeat along each axis: (d, ..) -> (1, d, ..) -> (r, d, ..) -> (r d, ..).
 
@@ -376,6 +384,7 @@ OWN: Final[Mapping[str, Emission]] = MappingProxyType(
         "Sum": chain,
         "Tile": tile,
         "TopK": top_k,
+        "Unsqueeze": unsqueeze,
     }
 )
 """By kind, of ONNX's own domain."""

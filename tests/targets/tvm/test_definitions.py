@@ -267,6 +267,7 @@ def test_the_largest_of_unsigned_numbers():
         "g (uint8[2,0] x) => (uint8[] y) <int64[1] one = {1}> { y = ReduceMax (x, one) }",
         "g (double[2,4] x) => (double[] y) <double[4,3] w, double[3] b> { y = Gemm <alpha = 0.5> (x, w, b) }",
         "g (float[3,7] x) => (float[] a, float[] b) { a, b = Split <axis = 1, num_outputs = 2> (x) }",
+        "g (float[3,7] x) => (float[] y) <int64 one = {1}> { y = Unsqueeze (x, one) }",
         "g (float[3,7] x) => (float[] a, float[] b) <int64[2] n = {0, 7}> { a, b = Split <axis = 1> (x, n) }",
     ],
 )
@@ -282,3 +283,10 @@ def test_a_result_without_elements_is_read_back_from_a_library(tmp_path):
     artifact = TvmCpuTarget().build(model, nncomp.Context())
     artifact.save(tmp_path)
     assert artifact.run({"x": np.ones((2, 4, 3), np.float32)})["z"].shape == (2, 4, 0)
+
+
+def test_an_input_that_is_no_tensor_of_whole_bytes_is_refused_by_name():
+    with pytest.raises(UnsupportedError) as refusal:
+        TvmCpuTarget().build(graph("g (string[2] x) => (string[2] y) { y = Identity (x) }"), nncomp.Context())
+    assert refusal.value.message == "input 'x' is string[2]: TVM takes dense tensors of whole bytes"
+    assert refusal.value.hint == "compile what follows the ops that read it: onnx.utils.extract_model cuts it out"
