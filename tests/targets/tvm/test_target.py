@@ -45,7 +45,7 @@ def test_a_build_agrees_with_onnx_runtime_and_is_saved_with_its_manifest(tmp_pat
 def test_check_names_what_does_not_lower():
     assert check("g (float[2,3] x) => (float[2,3] y) { a = Relu (x) y = com.acme.Odd (a) }") == [
         ("ok", "Relu(a)", "Relu", ""),
-        ("refused", "Odd(y)", "Odd", "TVM has nothing for this operator"),
+        ("refused", "Odd(y)", "Odd", "TVM has nothing for this operator of com.acme"),
     ]
 
 
@@ -78,7 +78,7 @@ def test_what_does_not_lower_is_refused_by_name():
     model = graph("g (float[2,3] x) => (float[2,3] y) { a = Relu (x) y = com.acme.Odd (a) }", opset=18)
     with pytest.raises(UnsupportedError) as refusal:
         TvmCpuTarget().build(model, nncomp.Context())
-    assert refusal.value.message == "TVM cannot take 'Odd(y)' (Odd): TVM has nothing for this operator"
+    assert refusal.value.message == "TVM cannot take 'Odd(y)' (Odd): TVM has nothing for this operator of com.acme"
     assert refusal.value.hint == "`nncomp check` lists every op that does not lower"
 
 
