@@ -187,6 +187,12 @@ def test_in_half_a_clip_and_a_short_sum_lower(kernels, built):
     assert (artifact.emulated, ctx.notes) == (1, [])
 
 
+def test_a_sum_of_one_number_lowers(kernels, built):
+    text = "g (float[4,1] a, float[1,5] b) => (float[4,5] y) { y = MatMul (a, b) }"
+    artifact, ctx = built(text)
+    assert (artifact.emulated, ctx.notes) == (1, [])
+
+
 @pytest.mark.parametrize("op", ["ReduceMax <axes=[1], keepdims=0>", "ReduceMin <axes=[1], keepdims=0>"])
 def test_a_maximum_over_nothing_but_minus_infinity_is_that(kernels, built, op):
     x = np.array([[-np.inf] * 3, [np.inf] * 3, [np.nan, 1, 2], [1, -np.inf, np.inf]], np.float32)

@@ -70,5 +70,7 @@ class ShortReduction(dlight.ScheduleRule):  # type: ignore[misc]  # TVM has no t
         schedule.bind(block, "blockIdx.x")
         schedule.bind(thread, "threadIdx.x")
         schedule.compute_at(sums.block_rv, thread)
-        schedule.decompose_reduction(sums.block_rv, schedule.get_loops(sums.block_rv)[2])
+        inner = schedule.get_loops(sums.block_rv)[2:]
+        if inner:  # a sum of one number has no loop
+            schedule.decompose_reduction(sums.block_rv, inner[0])
         return schedule
