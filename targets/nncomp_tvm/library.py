@@ -21,7 +21,6 @@ import tvm_ffi
 from tvm import relax, s_tir, te, tirx, topi
 from tvm.ir import GenericConst as Constant
 from tvm.ir.instrument import pass_instrument
-from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.s_tir import dlight
 from tvm.script.ir_builder import IRBuilder
@@ -34,7 +33,6 @@ __all__ = [
     "Constant",
     "Expr",
     "IRBuilder",
-    "PyExprMutator",
     "T",
     "constant",
     "dlight",
@@ -42,7 +40,6 @@ __all__ = [
     "ffi_library",
     "is_cpu",
     "lacking_features",
-    "mutator",
     "nvcc",
     "onnx_frontend",
     "pass_instrument",

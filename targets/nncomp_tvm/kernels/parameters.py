@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nncomp_tvm.kernels.graph import array_of, dtype_of
-from nncomp_tvm.library import Constant, PyExprMutator, mutator, relax, s_tir, tensor, tirx, tvm
+from nncomp_tvm.kernels.graph import Walk, array_of, dtype_of, is_plain
+from nncomp_tvm.library import Constant, relax, s_tir, tensor, tirx, tvm
 
 _ALIGNED: Final = 64  # bytes: a vector of AVX512 crosses no line of the cache
 
@@ -96,31 +96,22 @@ def from_pool(pool: Pool, operands: Sequence[Any]) -> list[Any]:
     ]
 
 
-@mutator
-class _Replaced(PyExprMutator):  # type: ignore[misc]
-    def __init__(self, found: Mapping[Any, Any]) -> None:
-        super().__init__()
-        self.found = found
-
-    def visit_constant_(self, op: Any) -> Any:
-        """Return the argument that a constant became."""
-        return self.found[op]
-
-
 def apart(module: Any) -> tuple[Any, list[Any]]:
-    """Return the module with the constants of ``main`` as arguments behind the others, and their values in order."""
-    name = module.get_global_var("main")
-    main = module[name]
+    """Return the module with the constants of ``main`` as arguments behind the others, and their values in order.
+
+    A function with branches keeps its constants.
+    """
+    main = module["main"]
     found: dict[Any, Any] = {}
 
     def visit(node: Any) -> None:
         if isinstance(node, Constant) and node not in found:
             found[node] = relax.Var(f"constant_{len(found)}", node.ty)
 
-    relax.analysis.post_order_visit(main.body, visit)
+    if is_plain(main):
+        relax.analysis.post_order_visit(main.body, visit)
     if not found:
         return module, []
-    body = _Replaced(found).visit_expr(main.body)
-    functions = {variable: one for variable, one in module.functions.items() if variable.name_hint != "main"}
-    functions[name] = relax.Function([*main.params, *found.values()], body, main.ret_ty, main.is_pure, main.attrs)
-    return tvm.IRModule(functions), [constant.value for constant in found]
+    walk = Walk(module, lambda _, item: item[1], list(found.values()))
+    walk.new.update(found)
+    return walk.run(), [constant.value for constant in found]

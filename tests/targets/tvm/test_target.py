@@ -195,3 +195,13 @@ def test_a_cpu_that_llvm_does_not_know_is_named():
     with pytest.raises(RecipeError) as refusal:
         TvmCpuTarget.from_options({"cpu": "z80"}).build(graph(SMALL, opset=18), nncomp.Context())
     assert refusal.value.message == "cpu: LLVM knows no CPU 'z80' of this machine's kind"
+
+
+def test_no_table_stays_in_the_code(tmp_path):
+    """What TVM's own operators read is apart, too, not only what our kernels do."""
+    model = graph("g (int64[5] x) => (float[5,16] y) <float[4000,16] table> { y = Gather (table, x) }", opset=18)
+    artifact = TvmCpuTarget().build(model, nncomp.Context())
+    library, _, parameters = artifact.save(tmp_path)
+    assert library.stat().st_size < 4000 * 16 * 4 < parameters.stat().st_size
+    feeds = {"x": np.array([0, 3999, 7, -1, 2])}
+    np.testing.assert_array_equal(artifact.run(feeds)["y"], run(model, feeds)["y"])
