@@ -61,7 +61,7 @@ class _Layout:
     def row(self, value: Any) -> Any:
         """Return a value of up to three axes, which broadcast, as NHWC of one row."""
         array = array_of(value)
-        if array is not None and array.size == 1:
+        if shape_of(value) == () or (array is not None and array.size == 1):
             return value
         if array is None and value in self._rows:
             return self._rows[value]

@@ -71,6 +71,15 @@ def test_convolutions_of_rows_are_chained_as_images_of_one_row(bench, rng):
     assert [kernel.ops for kernel in built.kernels] == [("nn.conv2d", "add", "nn.relu"), ("nn.conv2d", "add")]
 
 
+@pytest.mark.parametrize("axes", [1, 2])
+def test_a_number_that_is_computed_follows_a_convolution(bench, rng, axes):
+    x, w = rng.standard_normal((1, 4, *[6] * axes), np.float32), rng.standard_normal((5, 4, *[1] * axes), np.float32)
+    convolve = relax.op.nn.conv1d if axes == 1 else relax.op.nn.conv2d
+    factor = np.array(3.0, np.float32)
+    got, _ = bench.run(lambda builder, v, f: relax.op.multiply(builder.emit(convolve(v, relax.const(w))), f), x, factor)
+    np.testing.assert_allclose(got, 3 * np.einsum("nc...,oc->no...", x, w.reshape(5, 4)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("window", "strides", "ours"), [((2, 3), (2, 3), True), ((3, 3), (2, 2), False)], ids=["apart", "overlapping"]
 )
