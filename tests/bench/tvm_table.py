@@ -123,7 +123,9 @@ def kind_of_event(arguments):
     op = arguments["op_name"]
     shapes = [next(iter(one.values())) for one in arguments["input_type_shape"]]
     if "Conv" in op:
-        weights = next(shape for shape in shapes[1:] if len(shape) == 4)
+        weights = next((shape for shape in shapes[1:] if len(shape) == 4), None)
+        if weights is None:  # packed: the profile has no shape of them
+            return "convolutions of all kinds"
         if weights[1] == 1 and weights[0] > 1:
             return "depthwise"
         return "convolution 1 x 1" if tuple(weights[2:]) == (1, 1) else "convolution"
