@@ -30,8 +30,10 @@ from nncomp_ort.executed import FLOAT_COMPUTE, INTEGER_COMPUTE, loadable, values
 
 _MOST_BYTES: Final = 1 << 30
 _MOST_EVENTS: Final = 20_000
+"""Of all timed runs: the profiler writes hundreds of bytes for each, and they are read at once."""
+
 _RUNS: Final = (5, 20)
-"""Timed runs: at the least, however long they take, and at the most."""
+"""Timed runs: at the least, however long they take, and at the most; fewer where one alone has so many events."""
 
 _EVENT: Final = "_kernel_time"
 _NUMBERED: Final = re.compile(r"(?:fused )?(nncomp_(?:op|value)_\d+)(?!\d)")
@@ -53,7 +55,7 @@ def profiled(graph: Graph, feeds: Feeds, *, seconds: float, threads: int = 1) ->
     Args:
         graph: What is run; it stays as it is.
         feeds: Inputs.
-        seconds: Wall time at the most, but for five runs; 0 runs once, untimed.
+        seconds: Wall time at the most, but for five runs, of a large graph for one; 0 runs once, untimed.
         threads: Intra-op threads.
 
     Raises:
@@ -175,8 +177,9 @@ def _profile(
         limit, started, runs = TimeLimit(), time.monotonic(), 1
         limit.run(ort.RunOptions(), lambda options: session.run(None, given, options))
         model = onnx.load(str(folder / "executed.onnx"), load_external_data=False)
-        most = max(min(_MOST_EVENTS // max(len(model.graph.node), 1), _RUNS[1]), _RUNS[0])
-        while seconds and (runs <= _RUNS[0] or (runs <= most and time.monotonic() - started < seconds)):
+        most = max(min(_MOST_EVENTS // max(len(model.graph.node), 1), _RUNS[1]), 1)
+        least = min(_RUNS[0], most)
+        while seconds and (runs <= least or (runs <= most and time.monotonic() - started < seconds)):
             limit.run(ort.RunOptions(), lambda options: session.run(None, given, options))
             runs += 1
         found = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
