@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +18,8 @@ from nncomp.ir import Graph
 from nncomp.onnx_io import write_atomically
 from nncomp.runtime import Feeds, RuntimeFailure, Session
 from nncomp.targets import Artifact, Kernel, Measurement
-from nncomp_tvm.manifest import Manifest, Parameters
+from nncomp_tvm.code import Code
+from nncomp_tvm.manifest import Manifest, told
 from nncomp_tvm.open_sizes import require_fit
 from nncomp_tvm.timing import CallTime, call_times, code_bytes
 
@@ -59,7 +58,7 @@ class TvmArtifact(Artifact):
     """A compiled model.
 
     Attributes:
-        executable: TVM's, not yet linked.
+        code: that of its functions.
         manifest: what goes in and comes out.
         threads: for :meth:`measure`.
         compiled: what is known of the functions inside; others are TVM's own.
@@ -70,7 +69,7 @@ class TvmArtifact(Artifact):
         emulated: samples on which its kernels, run by the CPU in the place of a GPU, gave what ONNX Runtime gives.
     """
 
-    executable: Any
+    code: Code
     manifest: Manifest
     threads: int = 1
     compiled: tuple[CompiledKernel, ...] = ()
@@ -90,9 +89,10 @@ class TvmArtifact(Artifact):
         """
         library, manifest = folder / f"{name}.so", folder / f"{name}.json"
         stored = self._stored
-        write_atomically(library, [self._library])
-        found = Parameters(f"{name}.params", len(self.parameters), len(stored), sha256(stored).hexdigest())
-        write_atomically(manifest, [self.manifest.to_json(found if self.parameters else None).encode()])
+        write_atomically(library, [self.code.library])
+        code = told(library.name, self.code.library)
+        tensors = told(f"{name}.params", stored) if self.parameters else None
+        write_atomically(manifest, [self.manifest.to_json(code, tensors, count=len(self.parameters)).encode()])
         others: list[Path] = []
         for ending, data in {**({"params": stored} if self.parameters else {}), **self.files}.items():
             others.append(folder / f"{name}.{ending}")
@@ -141,8 +141,8 @@ class TvmArtifact(Artifact):
             "device": self.manifest.device,
             "target": self.manifest.target,
             **({"emulated_samples": self.emulated} if self.emulated else {}),
-            "library_bytes": len(self._library),
-            "code_bytes": code_bytes(self._library),
+            "library_bytes": len(self.code.library),
+            "code_bytes": code_bytes(self.code.library),
             "parameter_bytes": len(self._stored),
             "kernels": [
                 {
@@ -183,23 +183,6 @@ class TvmArtifact(Artifact):
         return stored_tensors(self.parameters)
 
     @cached_property
-    def _library(self) -> bytes:
-        from nncomp_tvm.library import quiet
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.so"
-            try:
-                with quiet():
-                    self.executable.export_library(str(path))
-            except RuntimeError as error:
-                raise UnsupportedError(
-                    f"the library cannot be linked: {str(error).strip().splitlines()[-1][:200]}",
-                    code="NNC-T001",
-                    hint="TVM links with g++ or clang++: install one",
-                ) from error
-            return path.read_bytes()
-
-    @cached_property
     def _loaded(self) -> Loaded:
         if self.foreign:
             raise UnsupportedError(f"the library cannot be run here: {self.foreign}")
@@ -207,7 +190,7 @@ class TvmArtifact(Artifact):
             from nncomp_tvm.library import use_threads
 
             use_threads(self.threads)
-        return Loaded(self.executable, self.manifest, self.parameters)
+        return Loaded(self.code.module(), self.manifest, self.parameters)
 
 
 _MOVES: Final = (

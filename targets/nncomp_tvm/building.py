@@ -17,6 +17,7 @@ from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
 from nncomp_tvm.artifact import Call, CompiledKernel, TvmArtifact, last_line
+from nncomp_tvm.code import Compiled
 from nncomp_tvm.cubin import resources
 from nncomp_tvm.emulation import Emulator
 from nncomp_tvm.emulation.judging import checked_by_emulation
@@ -60,7 +61,7 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
         raise RecipeError(f"tune_trials: nothing can be measured here: {foreign}", hint="tuning_database works alone")
     tunings = [_tuning(options, ctx)]  # for the model; pieces of one that went wrong are not worth it
 
-    def compiled(lowered: Lowered) -> TvmArtifact:
+    def compiled(lowered: Lowered, *, to_keep: bool = False) -> TvmArtifact:
         tuning = tunings.pop() if tunings else None
         with compiler_errors(loud=tuning is not None):
             built = build_cpu(lowered.module, chosen, threads=ctx.threads, tuning=tuning)
@@ -70,7 +71,7 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
             for one in built.kernels
         )
         return TvmArtifact(
-            built.executable,
+            Compiled(built.executable, to_keep),
             manifest,
             ctx.threads,
             compiled=kernels,
@@ -79,7 +80,7 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
             calls=_calls(lowered, built.sites),
         )
 
-    return _gated(graph, ctx, sizes, compiled, command=command)
+    return _gated(graph, ctx, sizes, partial(compiled, to_keep=True), compiled, command=command)
 
 
 def _calls(lowered: Lowered, sites: Sequence[Site]) -> tuple[Call, ...]:
@@ -136,12 +137,15 @@ def build_for_cuda(graph: Graph, ctx: Context, *, options: CudaOptions, sizes: S
         files = {"ptx": built.ptx, "cubin": built.cubin}
         kernels = tuple(_launched(built))
         calls = _calls(lowered, code.sites)
-        return TvmArtifact(code.executable, manifest(lowered), ctx.threads, compiled=kernels, files=files, calls=calls)
+        held = Compiled(code.executable, to_keep=False)  # in memory CUDA is compiled, in the library it is not
+        return TvmArtifact(held, manifest(lowered), ctx.threads, compiled=kernels, files=files, calls=calls)
 
     if gpu_at_hand():
-        return _gated(
-            graph, ctx, sizes, lambda lowered: assembled(lowered, code(lowered)), command=command, excused=excused
-        )
+
+        def whole(lowered: Lowered) -> TvmArtifact:
+            return assembled(lowered, code(lowered))
+
+        return _gated(graph, ctx, sizes, whole, whole, command=command, excused=excused)
 
     def emulator(lowered: Lowered, made: GpuCode, seconds: float = float("inf")) -> Emulator:
         with compiler_errors():
@@ -176,18 +180,19 @@ def _gated(
     ctx: Context,
     sizes: Sizes,
     compiled: Callable[[Lowered], TvmArtifact],
+    tried: Callable[[Lowered], TvmArtifact],
     *,
     command: str,
     excused: float = 0.0,
 ) -> TvmArtifact:
-    """Return what is built, checked as far as this machine can run it."""
+    """Return what is built, checked as far as this machine can run it; pieces of it are only tried."""
     artifact = compiled(lower(graph, ctx.ops, sizes))
     if artifact.foreign:
         unseen(ctx, artifact.foreign)
         return artifact
 
     def again(piece: Graph, feeds: Feeds) -> TvmArtifact:
-        return compiled(lower(piece, ctx.ops, _sizes_of(feeds)))
+        return tried(lower(piece, ctx.ops, _sizes_of(feeds)))
 
     checked(artifact, graph, ctx, again, command=command, excused=excused)
     return artifact

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -27,13 +28,17 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
-    """A file of tensors: TVM's form of them, names "0", "1", ... in the order in which ``main`` takes them."""
+class StoredFile:
+    """A file beside the manifest."""
 
     file: str
-    count: int
     bytes: int
     sha256: str
+
+
+def told(name: str, content: bytes) -> StoredFile:
+    """Return what is told of a file."""
+    return StoredFile(name, len(content), sha256(content).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -55,16 +60,19 @@ class Manifest:
     tvm: str
     pinned: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
-    def to_json(self, parameters: Parameters | None = None) -> str:
+    def to_json(self, library: StoredFile, parameters: StoredFile | None = None, *, count: int = 0) -> str:
         """Return the file's text, the same for the same build.
 
         Args:
-            parameters: Where the tensors are that ``main`` takes behind its inputs, if it takes any.
+            library: The code.
+            parameters: TVM's form of the tensors that ``main`` takes behind its inputs, if it takes any: their names
+                are "0", "1", ... in order.
+            count: How many there are.
         """
         pinned = {name: array.tolist() for name, array in self.pinned.items()}
-        stored = asdict(parameters) if parameters is not None else None
+        stored = {**asdict(parameters), "count": count} if parameters is not None else None
         content = {
             "schema": SCHEMA, "nncomp": __version__, "entry": "main", **asdict(self), "pinned": pinned,
-            "parameters": stored,
+            "library": asdict(library), "parameters": stored,
         }  # fmt: skip
         return json.dumps(content, indent=2) + "\n"

@@ -49,6 +49,7 @@ def build(graph, feeds, change=lambda graph: None):
     pytest.importorskip("tvm")
     from nncomp.ops import builtin_table
     from nncomp_tvm.artifact import TvmArtifact
+    from nncomp_tvm.code import Compiled
     from nncomp_tvm.kernels import CpuTarget, build_cpu
     from nncomp_tvm.lowering import Sizes, lower
     from nncomp_tvm.manifest import Manifest
@@ -58,7 +59,7 @@ def build(graph, feeds, change=lambda graph: None):
     lowered = lower(copy, builtin_table(), Sizes({name: array.shape for name, array in feeds.items()}, feeds))
     built = build_cpu(lowered.module, CpuTarget.host())
     manifest = Manifest(lowered.inputs, lowered.outputs, "cpu", {}, "", lowered.pinned)
-    return TvmArtifact(built.executable, manifest, 1, parameters=built.parameters)
+    return TvmArtifact(Compiled(built.executable, to_keep=False), manifest, 1, parameters=built.parameters)
 
 
 def constant(graph, layer, slot, part, change):

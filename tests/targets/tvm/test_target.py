@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ def test_a_build_agrees_with_onnx_runtime_and_is_saved_with_its_manifest(tmp_pat
     assert said["parameters"] == {
         "file": "model.params", "count": 1, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(),
     }  # fmt: skip
+    code = library.read_bytes()
+    assert said["library"] == {"file": "model.so", "bytes": len(code), "sha256": hashlib.sha256(code).hexdigest()}
     assert said["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 3, 8, 8]}]
     assert said["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, 4, 8, 8]}]
 
@@ -207,3 +210,54 @@ def test_no_table_stays_in_the_code(tmp_path):
     assert library.stat().st_size < 4000 * 16 * 4 < parameters.stat().st_size
     feeds = {"x": np.array([0, 3999, 7, -1, 2])}
     np.testing.assert_array_equal(artifact.run(feeds)["y"], run(model, feeds)["y"])
+
+
+@pytest.fixture
+def links(monkeypatch):
+    """Count how often TVM generates code to link."""
+    from nncomp_tvm.library import relax
+
+    export, counted = relax.VMExecutable.export_library, []
+    monkeypatch.setattr(
+        relax.VMExecutable,
+        "export_library",
+        lambda *arguments, **options: counted.append(export(*arguments, **options)),
+    )
+    return counted
+
+
+def test_what_the_gate_runs_is_what_is_saved(tmp_path, monkeypatch, links):
+    from nncomp_tvm.library import tvm
+
+    load, loaded = tvm.runtime.load_module, []
+
+    def watched(path):
+        loaded.append(Path(path).read_bytes())
+        return load(path)
+
+    monkeypatch.setattr(tvm.runtime, "load_module", watched)
+    model = graph(SMALL, opset=18)
+    artifact = TvmCpuTarget().build(model, nncomp.Context())
+    artifact.measure(random_feeds(model, seed=1), model, seconds=0)
+    saved = artifact.save(tmp_path)[0].read_bytes()
+    assert loaded == [saved]
+    assert len(links) == 1
+
+
+def test_without_a_linker_it_runs_in_memory_and_is_not_saved(tmp_path, monkeypatch):
+    from nncomp_tvm.library import relax
+
+    def refuse(*arguments, **options):
+        raise RuntimeError("no g++\ncannot find a compiler")
+
+    monkeypatch.setattr(relax.VMExecutable, "export_library", refuse)
+    model = graph(SMALL, opset=18)
+    artifact = TvmCpuTarget().build(model, nncomp.Context())
+    feeds = random_feeds(model, seed=1)
+    np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+    with pytest.raises(UnsupportedError) as refusal:
+        artifact.save(tmp_path)
+    assert (refusal.value.code, refusal.value.exit_status) == ("NNC-T001", 4)
+    assert refusal.value.message == "the library cannot be linked: cannot find a compiler"
+    assert refusal.value.hint == "TVM links with g++ or clang++: install one"
+    assert list(tmp_path.iterdir()) == []
