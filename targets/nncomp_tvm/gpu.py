@@ -6,14 +6,11 @@ here, so that who loads the library needs no compiler (the loader of the docs ha
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nncomp.errors import UnsupportedError
 from nncomp_tvm.kernels.building import Emitted, KernelInfo, emit
 from nncomp_tvm.kernels.exact import with_exact_extremes
 from nncomp_tvm.kernels.gpu.device import GpuDevice
@@ -24,8 +21,8 @@ from nncomp_tvm.kernels.integers import normalised
 from nncomp_tvm.kernels.layout import channels_last
 from nncomp_tvm.kernels.regions import cut
 from nncomp_tvm.kernels.sites import Site, sites_of
-from nncomp_tvm.library import nvcc, relax, tvm
-from nncomp_tvm.nvrtc import compiler_missing, toolkit
+from nncomp_tvm.library import relax, tvm
+from nncomp_tvm.nvrtc import compiled
 
 DEFAULT_ARCH: Final = "sm_80"
 """What is compiled for where nobody says it and no GPU is at hand."""
@@ -131,32 +128,11 @@ def build_gpu(code: GpuCode) -> GpuBuild:
     """Compile CUDA for the architecture that it was written for.
 
     Raises:
-        UnsupportedError: there is no CUDA compiler (NNC-T001).
+        UnsupportedError: there is no CUDA compiler, or it refuses the architecture or the source (NNC-T001).
     """
-    with _compiler() as flags:
-        ptx, cubin = (
-            bytes(nvcc.compile_cuda(code.source, target_format=kind, arch=code.arch, options=flags, compiler="nvrtc"))
-            for kind in ("ptx", "cubin")
-        )
+    ptx, cubin = compiled(code.source, code.arch)
     kernels = tuple(sorted(re.findall(r"\.entry (\w+)_kernel\b", ptx.decode())))
     return GpuBuild(code, ptx, cubin, kernels)
-
-
-@contextmanager
-def _compiler() -> Iterator[list[str]]:
-    """Let TVM find NVRTC's headers where pip puts them; give the flags that it does not know of."""
-    found = toolkit()
-    if found is None or compiler_missing():
-        raise UnsupportedError(f"target 'tvm-cuda' needs NVRTC: {compiler_missing()}", code="NNC-T001")
-    before = os.environ.get("CUDA_PATH")
-    os.environ["CUDA_PATH"] = str(found)
-    try:
-        yield [f"-I{found / 'include' / 'cccl'}"]
-    finally:
-        if before is None:
-            del os.environ["CUDA_PATH"]
-        else:
-            os.environ["CUDA_PATH"] = before
 
 
 def _modules(module: Any) -> Iterator[Any]:

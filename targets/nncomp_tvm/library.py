@@ -25,7 +25,6 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.s_tir import dlight
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812  as all of TVM calls it
-from tvm.support import nvcc
 from tvm.tirx.compilation_pipeline import register_tir_pipeline
 
 __all__ = [
@@ -40,7 +39,6 @@ __all__ = [
     "ffi_library",
     "is_cpu",
     "lacking_features",
-    "nvcc",
     "onnx_frontend",
     "pass_instrument",
     "quiet",

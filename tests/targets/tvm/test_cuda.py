@@ -144,6 +144,18 @@ def test_without_nvrtc_it_says_what_to_install(monkeypatch):
     assert refusal.value.code == "NNC-T001"
 
 
+def test_what_nvrtc_refuses_is_said_in_its_words(compiler):
+    from nncomp_tvm.nvrtc import compiled
+
+    with pytest.raises(UnsupportedError) as refusal:
+        compiled("__global__ void f() { g(); }", "sm_80")
+    assert refusal.value.message == 'NVRTC refuses the kernels for sm_80: identifier "g" is undefined'
+    assert refusal.value.code == "NNC-T001"
+    with pytest.raises(UnsupportedError) as refusal:
+        compiled("__global__ void f() {}", "sm_1")
+    assert refusal.value.message == "NVRTC refuses the kernels for sm_1: invalid value for --gpu-architecture (-arch)"
+
+
 def test_what_is_listed_and_what_is_checked_say_it_too(monkeypatch):
     monkeypatch.setattr("nncomp_tvm.target.compiler_missing", lambda: "pip install 'nncomp[tvm-cuda]'")
     with pytest.raises(UnsupportedError) as refusal:
