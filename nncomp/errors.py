@@ -66,6 +66,7 @@ CODES: Final[dict[str, str]] = {
     "NNC-T001": "a target's library is not installed",
     "NNC-T002": "the target cannot run this model",
     "NNC-T003": "no pass of the recipe can be tuned layer by layer",
+    "NNC-T004": "files of a compiled model are damaged, or do not belong together",
     "NNC-G001": "a pass broke what it declares",
     "NNC-G002": "a pass left an invalid graph",
     "NNC-G003": "a pass changed the model's interface",

@@ -113,14 +113,14 @@ class TvmArtifact(Artifact):
             UnsupportedError: this machine cannot run it (NNC-T002).
             RuntimeFailure: inputs do not fit, or a kernel failed.
         """
-        return self._loaded.run(feeds)
+        return self.loaded.run(feeds)
 
     def measure(self, feeds: Feeds, baseline: Graph, *, seconds: float = 2.0) -> Measurement:
         """Run this, and ``baseline`` on ONNX Runtime with all its optimizations, in turn."""
         theirs = Session(baseline, optimize=True, threads=self.threads)
-        ours = self._loaded.bound(feeds)
+        ours = self.loaded.bound(feeds)
         found = compare_latency(ours, lambda: theirs.run(feeds), seconds=seconds, threads=self.threads)
-        self._times = self._loaded.timed(feeds)
+        self._times = self.loaded.timed(feeds)
         return found
 
     def report(self) -> dict[str, Any]:
@@ -167,11 +167,11 @@ class TvmArtifact(Artifact):
         for one in self.calls:
             waiting[one.kernel].append(one)
         found = []
-        for call in self._loaded.timed(feeds, seconds=seconds):
+        for call in self.loaded.timed(feeds, seconds=seconds):
             own = known.get(call.kernel)
             values = waiting[call.kernel].pop(0).values if waiting[call.kernel] else ()
             kind = "+".join(own.ops) if own is not None and own.ops else call.kernel
-            integer = own is not None and own.integer
+            integer = own.integer if own is not None else False if self.compiled else None
             moves = _moves(own.ops) if own is not None and own.ops else bool(_MOVING.fullmatch(call.kernel))
             found.append(Kernel(kind, values, None if moves else integer, call.us if seconds else None))
         return tuple(found)
@@ -183,7 +183,12 @@ class TvmArtifact(Artifact):
         return stored_tensors(self.parameters)
 
     @cached_property
-    def _loaded(self) -> Loaded:
+    def loaded(self) -> Loaded:
+        """What runs it, loaded when it is first asked for.
+
+        Raises:
+            UnsupportedError: this machine cannot run it (NNC-T002).
+        """
         if self.foreign:
             raise UnsupportedError(f"the library cannot be run here: {self.foreign}")
         if self.manifest.device == "cpu" and self.threads > 1:

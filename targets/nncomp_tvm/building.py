@@ -17,7 +17,7 @@ from nncomp.ir import Graph
 from nncomp.passes import Context
 from nncomp.runtime import Feeds
 from nncomp_tvm.artifact import Call, CompiledKernel, TvmArtifact, last_line
-from nncomp_tvm.code import Compiled
+from nncomp_tvm.code import Compiled, foreign_to
 from nncomp_tvm.cubin import resources
 from nncomp_tvm.emulation import Emulator
 from nncomp_tvm.emulation.judging import checked_by_emulation
@@ -55,8 +55,7 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
         )
     chosen = CpuTarget.named(cpu) if cpu else CpuTarget.host()
     target = {"kind": "llvm", "mcpu": chosen.mcpu}
-    lacking = lacking_features(chosen.mcpu)
-    foreign = f"this CPU lacks {', '.join(lacking)}, which code for {chosen.mcpu} may use" if lacking else ""
+    foreign = foreign_to(lacking_features(chosen.mcpu), chosen.mcpu)
     if foreign and options.tune_trials:
         raise RecipeError(f"tune_trials: nothing can be measured here: {foreign}", hint="tuning_database works alone")
     tunings = [_tuning(options, ctx)]  # for the model; pieces of one that went wrong are not worth it

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from nncomp.errors import UnsupportedError
+
+
+def foreign_to(lacking: Sequence[str], cpu: str) -> str:
+    """Return why code for ``cpu`` cannot run here, where these instructions are lacking; "" where none are."""
+    return f"this CPU lacks {', '.join(lacking)}, which code for {cpu} may use" if lacking else ""
 
 
 class Code(Protocol):

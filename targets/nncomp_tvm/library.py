@@ -48,6 +48,7 @@ __all__ = [
     "stored_tensors",
     "te",
     "tensor",
+    "tensors_stored",
     "tirx",
     "topi",
     "tvm",
@@ -105,6 +106,11 @@ def use_threads(count: int) -> None:
 def stored_tensors(tensors: Sequence[Any]) -> bytes:
     """Return tensors in TVM's form of a file of parameters, named "0", "1", ... in order."""
     return bytes(tvm.runtime.save_param_dict({str(number): one for number, one in enumerate(tensors)}))
+
+
+def tensors_stored(data: bytes) -> dict[str, Any]:
+    """Return the tensors of :func:`stored_tensors` by name."""
+    return {str(name): one for name, one in tvm.runtime.load_param_dict(data).items()}
 
 
 @contextlib.contextmanager
