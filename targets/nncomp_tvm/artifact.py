@@ -286,7 +286,7 @@ def _plain(value: Any) -> Any:
 
 def last_line(error: Exception) -> str:
     """Return the last line of what TVM says, which is the reason; above it stands its call stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [found for line in str(error).splitlines() if (found := line.strip(" \t\0"))]  # C texts end in NUL
     return lines[-1][:300] if lines else type(error).__name__
 
 

@@ -27,7 +27,7 @@ from nncomp_tvm.kernels import CpuTarget, Site, TuningOptions, TuningProgress, b
 from nncomp_tvm.library import VERSION, is_cpu, lacking_features, quiet
 from nncomp_tvm.lowering import Lowered, Sizes, lower
 from nncomp_tvm.manifest import Manifest
-from nncomp_tvm.nvrtc import compiler_missing
+from nncomp_tvm.nvrtc import compiler_missing, require_arch
 
 if TYPE_CHECKING:
     from nncomp_tvm.target import CpuOptions, CudaOptions
@@ -114,11 +114,14 @@ def build_for_cuda(graph: Graph, ctx: Context, *, options: CudaOptions, sizes: S
         command: Target as the command line writes it.
 
     Raises:
+        RecipeError: NVRTC knows no such architecture (NNC-R010).
         UnsupportedError: an op does not lower (NNC-T002), or NVRTC is not installed (NNC-T001).
         GateError: the result is wrong (NNC-G005).
     """
     if compiler_missing():
         raise UnsupportedError(f"target 'tvm-cuda' needs NVRTC: {compiler_missing()}", code="NNC-T001")
+    if options.arch:
+        require_arch(options.arch)
     arch = options.arch or detected_arch()
     target = {"kind": "cuda", "arch": arch, "half": options.half}
     excused = HALF_LIMIT if options.half else 0.0

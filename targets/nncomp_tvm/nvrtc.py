@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from nncomp.errors import UnsupportedError
+from nncomp.errors import RecipeError, UnsupportedError
 
 _OPTIONS: Final = (
     "-default-device",
@@ -32,6 +32,26 @@ def toolkit() -> Path | None:
     return next(
         (child for place in places for child in sorted(place.glob("cu*")) if (child / "include").is_dir()), None
     )
+
+
+def require_arch(arch: str) -> None:
+    """Refuse an architecture that NVRTC does not compile for; it is asked with an empty program.
+
+    Args:
+        arch: Such as ``sm_90``, or ``sm_90a``.
+
+    Raises:
+        RecipeError: there is no such architecture, or NVRTC is too new or too old for it (NNC-R010).
+    """
+    nvrtc: Any = import_module("cuda.bindings.nvrtc")
+    _, program = nvrtc.nvrtcCreateProgram(b"", b"empty.cu", 0, [], [])
+    (result,) = nvrtc.nvrtcCompileProgram(program, 1, [f"--gpu-architecture={arch}".encode()])
+    nvrtc.nvrtcDestroyProgram(program)
+    if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        _, known = nvrtc.nvrtcGetSupportedArchs()
+        raise RecipeError(
+            f"arch: NVRTC knows no architecture {arch!r}", hint=f"one of {', '.join(f'sm_{one}' for one in known)}"
+        )
 
 
 def compiled(source: str, arch: str) -> tuple[bytes, bytes]:

@@ -42,6 +42,9 @@ _SIZE_SLOTS: Final = frozenset(
 )  # fmt: skip
 """What ONNX calls inputs that decide on sizes or on the course of the computation."""
 
+_ASK_FOR_SIZES: Final = frozenset({"Shape", "Size"})
+"""Ops that read no numbers, but sizes."""
+
 _COURSE_SLOTS: Final = frozenset({"M", "cond", "constant_value", "roi", "ratio", "training_mode"})
 """Those that are taken from the data only where the op does not lower otherwise."""
 
@@ -221,8 +224,9 @@ class _Mending:
         return True
 
     def _sources(self, value: Value) -> set[Value]:
-        """Return the graph inputs that a value is computed from."""
-        above = {value, *nx.ancestors(self.graph.nx, value)}
+        """Return the graph inputs whose numbers a value is computed from; sizes are known without them."""
+        asking = [op for op in self.graph.ops() if not op.domain and op.kind in _ASK_FOR_SIZES]
+        above = {value, *nx.ancestors(nx.restricted_view(self.graph.nx, asking, []), value)}
         return {one for one in self.graph.inputs if one in above and one.default is None}
 
 

@@ -232,11 +232,42 @@ def _slice(call: Call, arrays: Sequence[SizeArray | None]) -> Expr | None:
     if sizes[axis] == end:
         return data
     sizes[axis] = end
-    function = call.builder.add_func(_first(old, tuple(sizes), axis % len(sizes), str(call.dtype(0))), "first")
+    return _head(call, tuple(sizes), axis % len(sizes))
+
+
+def _head(call: Call, sizes: tuple[Extent, ...], axis: int) -> Expr:
+    """Emit a call that takes so much of the first operand from where ``axis`` begins."""
+    old, dtype = sizes_of(call.inputs[0]), str(call.dtype(0))
+    assert old is not None
+    function = call.builder.add_func(_first(old, sizes, axis, dtype), "first")
     symbols = [symbol.value for symbol in symbols_of([old, sizes])]
-    return relax.call_tir(
-        function, relax.Tuple([data, *symbols]), relax.TensorType(dimensions(sizes), str(call.dtype(0)))
-    )
+    return relax.call_tir(function, relax.Tuple([call.inputs[0], *symbols]), relax.TensorType(dimensions(sizes), dtype))
+
+
+def _counted(call: Call, arrays: Sequence[SizeArray | None]) -> Expr | None:
+    """Range from 0 to an open size, in steps of 1."""
+    begin, end, step = (None if one is None else one.reshape(-1)[0] for one in arrays)
+    if not any(isinstance(one, Open) for one in (begin, end, step)):
+        return None
+    if begin != 0 or step != 1:
+        raise NotLoweredError("with open sizes it must count from 0, in steps of 1")
+    return relax.op.arange(0, *dimensions([end]), 1, str(call.dtype(0)))
+
+
+def _places(call: Call, arrays: Sequence[SizeArray | None]) -> Expr | None:
+    """Gather of the first so many rows, such as of positions; that there are so many is checked.
+
+    ``_counted`` lets no open range begin elsewhere than at 0.
+    """
+    del arrays
+    data, places = call.inputs
+    old, wanted = (None if one is None else sizes_of(one) for one in (data, places))
+    if not old or wanted is None or int(call.op.attr("axis", 0)) % len(old) != 0:
+        return None
+    counted = call.builder.lookup_binding(places) if isinstance(places, relax.Var) else None
+    if not isinstance(counted, tvm.ir.Call) or counted.op != tvm.ir.Op.get("relax.arange"):
+        return None
+    return _head(call, (*wanted, *old[1:]), 0)
 
 
 def _first(old: Sequence[Extent], new: Sequence[Extent], axis: int, dtype: str) -> Any:
@@ -256,5 +287,12 @@ def _first(old: Sequence[Extent], new: Sequence[Extent], axis: int, dtype: str) 
 
 
 _EMISSIONS: Final[Mapping[str, Callable[[Call, Sequence[SizeArray | None]], Expr | None]]] = MappingProxyType(
-    {"Reshape": _reshape, "Expand": _expand, "ConstantOfShape": _filled, "Slice": _slice}
+    {
+        "Reshape": _reshape,
+        "Expand": _expand,
+        "ConstantOfShape": _filled,
+        "Slice": _slice,
+        "Range": _counted,
+        "Gather": _places,
+    }
 )

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import nncomp
-from nncomp.errors import UnsupportedError
+from nncomp.errors import RecipeError, UnsupportedError
 from nncomp.runtime import random_feeds, run
 from nncomp.testing import graph
+from nncomp_tvm.artifact import last_line
 from nncomp_tvm.gating import difference
 from nncomp_tvm.target import TvmCudaTarget
 
@@ -134,6 +135,21 @@ def test_it_agrees_with_onnx_runtime_on_a_gpu(compiler, gpu, options):
     feeds = random_feeds(model, seed=1)
     limit = 1e-2 if options else 1e-4
     np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=limit, atol=limit / 10)
+
+
+@pytest.mark.parametrize("arch", ["sm_999", "sm_80a"])
+def test_an_architecture_that_nvrtc_does_not_know_is_named(compiler, arch):
+    with pytest.raises(RecipeError) as refusal:
+        built(arch=arch)
+    assert (refusal.value.code, refusal.value.exit_status) == ("NNC-R010", 2)
+    assert refusal.value.message == f"arch: NVRTC knows no architecture {arch!r}"
+    assert re.fullmatch(r"one of sm_\d+(, sm_\d+)*", refusal.value.hint)
+    assert "sm_80" in refusal.value.hint
+
+
+def test_what_a_compiler_says_is_told_without_the_end_of_its_text():
+    assert last_line(RuntimeError("error: no such flag\n\0")) == "error: no such flag"
+    assert last_line(RuntimeError("\0")) == "RuntimeError"
 
 
 def test_without_nvrtc_it_says_what_to_install(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nncomp
-from nncomp.errors import GateError
+from nncomp.errors import GateError, UnsupportedError
 from nncomp.runtime import RuntimeFailure, run
 from nncomp.testing import graph
 from nncomp_tvm.manifest import Manifest, Port
@@ -136,3 +136,54 @@ def test_a_size_that_a_table_of_the_graph_does_not_have_is_refused(attention):
     with pytest.raises(RuntimeFailure) as failure:
         artifact.run(text_of(1, 17))
     assert failure.value.message == "a size is more than the 16 elements that the graph has of it"
+
+
+POSITIONS = """
+g (int64[n,l] ids) => (float[n,l,4] y)
+<float[9,4] words, float[16,4] places, int64 zero = {0}, int64 one = {1}, int64[3] all = {0, 0, 4}>
+{
+  w = Gather (words, ids)
+  shape = Shape (ids)
+  l = Gather (shape, one)
+  count = Range (zero, l, one)
+  p = Gather (places, count)
+  x = Add (w, p)
+  y = Reshape (x, all)
+}"""
+
+
+@pytest.fixture(scope="module")
+def positions():
+    model = graph(POSITIONS, opset=18)
+    return model, TvmCpuTarget.from_options({"dynamic": True}).build(model, nncomp.Context())
+
+
+@pytest.mark.parametrize(("batch", "length"), [(1, 1), (2, 5), (3, 16)])
+def test_positions_are_counted_up_to_an_open_length(positions, batch, length):
+    model, artifact = positions
+    feeds = {"ids": np.random.default_rng(length).integers(0, 9, (batch, length))}
+    np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_more_positions_than_there_are_are_refused(positions):
+    _, artifact = positions
+    with pytest.raises(RuntimeFailure) as failure:
+        artifact.run({"ids": np.zeros((1, 17), np.int64)})
+    assert failure.value.message == "a size is more than the 16 elements that the graph has of it"
+
+
+def test_an_input_whose_size_alone_counts_is_not_taken_from_the_data():
+    model = graph(POSITIONS, opset=18)
+    first, other = ({"ids": np.random.default_rng(seed).integers(0, 9, (2, 5))} for seed in (1, 2))
+    artifact = TvmCpuTarget().build(model, nncomp.Context(data=[first]))
+    assert artifact.manifest.pinned == {}
+    np.testing.assert_allclose(artifact.run(other)["y"], run(model, other)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_what_does_not_count_from_0_to_an_open_size_is_refused_by_name():
+    model = graph(POSITIONS.replace("zero = {0}", "zero = {1}"), opset=18)
+    with pytest.raises(UnsupportedError) as refusal:
+        TvmCpuTarget.from_options({"dynamic": True}).build(model, nncomp.Context())
+    assert refusal.value.message == (
+        "TVM cannot take 'Range(count)' (Range): with open sizes it must count from 0, in steps of 1"
+    )
