@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nncomp.cli.options import Debug, Json, Model, Plugins, TargetName
+from nncomp.cli.options import Data, Debug, Json, Model, Plugins, TargetName
 
 Every = Annotated[bool, typer.Option("--all", help="Show every node, not one line a kind and reason.")]
 
@@ -19,6 +19,7 @@ def check(
     model: Model,
     *,
     target: TargetName = "ort",
+    data: Data = "",
     every: Every = False,
     plugin: Plugins = None,
     json: Json = False,
@@ -30,6 +31,7 @@ def check(
     from nncomp import onnx_io
     from nncomp.cli.registry import load_registry
     from nncomp.cli.tables import say, show_json, show_table
+    from nncomp.data import open_data
     from nncomp.errors import UnsupportedError
     from nncomp.infer import infer_types
     from nncomp.passes import Context
@@ -41,7 +43,8 @@ def check(
     graph = onnx_io.load(model)
     verify(graph)
     infer_types(graph, registry.ops)
-    findings = chosen.check(graph, Context(ops=registry.ops, target=chosen.capabilities))
+    samples = open_data(data, graph, registry_sources=registry.data_sources, allow_code=True) if data else None
+    findings = chosen.check(graph, Context(ops=registry.ops, target=chosen.capabilities, data=samples))
     refused = [finding for finding in findings if finding.level == "refused"]
     counts = Counter(finding.level for finding in findings)
     if json:

@@ -112,8 +112,9 @@ class NpyColumn(Column):
 
     def refuse_large(self, rows: int) -> None:
         """Raise DataError (NNC-D002) when blocks of ``rows`` items are more than :data:`MAX_READ`."""
-        items = self.found.shape[0] if rows == 0 or self._header.by_columns else rows
-        nbytes = self._header.nbytes // self.found.shape[0] * items if self.found.shape else 0
+        count = self.found.shape[0] if self.found.shape else 1
+        items = count if rows == 0 or self._header.by_columns else rows
+        nbytes = self._header.nbytes // count * items
         if nbytes > MAX_READ:
             what = "is stored by columns (Fortran order) and" if self._header.by_columns else "has samples that"
             raise self._error(

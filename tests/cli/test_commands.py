@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from nncomp.onnx_io import load, save, to_bytes
@@ -105,6 +106,19 @@ def test_check_ends_with_4_when_the_target_refuses(run, tmp_path):
     assert ended.json["findings"] == [
         {"level": "refused", "node": "s", "kind": "Softmax", "reason": "acme has no softmax"}
     ]
+
+
+def test_check_looks_at_data_where_it_is_given(run, tmp_path):
+    pytest.importorskip("tvm")
+    text = "g (float[2,3] x, int64[1] axes) => (float[] y) { [r] y = ReduceSum <keepdims = 0> (x, axes) }"
+    save(graph(text), tmp_path / "s.onnx")
+    np.savez(tmp_path / "s.npz", x=np.ones((2, 3), np.float32), axes=np.array([1]))
+    assert run("check", tmp_path / "s.onnx", "-t", "tvm-cpu").status == 4
+    ended = run("check", tmp_path / "s.onnx", "-t", "tvm-cpu", "--data", tmp_path / "s.npz")
+    assert (ended.status, ended.out.splitlines()[-1]) == (0, "s.onnx runs on tvm-cpu: 1 ops ok")
+    ended = run("check", tmp_path / "s.onnx", "-t", "tvm-cpu", "--data", tmp_path / "nothing.npz")
+    assert ended.status == 2
+    assert ended.messages == [f"nncomp: error NNC-D004: data '{tmp_path / 'nothing.npz'}' does not exist"]
 
 
 def test_bench_measures_one_model_and_its_noise(run, model):

@@ -24,6 +24,7 @@ from nncomp.data import (
 from nncomp.demo import data_path
 from nncomp.errors import DataError, UsageError
 from nncomp.options import inline_table
+from nncomp.testing import graph as parsed
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -247,3 +248,9 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, graph):
         "NNC-D004",
         f"data {str(path)!r} cannot be opened: Permission denied",
     )
+
+
+def test_a_number_in_a_file_is_fed_to_an_input_of_no_axes_with_every_sample(tmp_path):
+    model = parsed("g (float[N,2] x, int64 rate) => (float[N,2] y, int64 z) { y = Relu (x) z = Identity (rate) }")
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 2), np.float32), rate=np.array(16000))
+    assert [int(feeds["rate"]) for feeds in open_data(str(tmp_path / "x.npz"), model)] == [16000, 16000]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Final
 
+import networkx as nx
 import numpy as np
 
 from nncomp.ir import Graph, Op, TensorType, Value
@@ -13,6 +15,9 @@ from nncomp_tvm.lowering.calls import NotLoweredError
 
 MAX_STEPS: Final = 256
 """Iterations that are written out at the most."""
+
+MAX_PINNED: Final = 64
+"""Elements of an input that may be taken from the calibration data as they are there."""
 
 
 def inlined(graph: Graph, body: Graph, inputs: Sequence[Value]) -> tuple[Value, ...]:
@@ -37,11 +42,27 @@ def without_branches(graph: Graph, op: Op) -> tuple[Value, ...]:
     for one, other in pairs:
         alike = isinstance(one.type, TensorType) and isinstance(other.type, TensorType)
         if not alike or one.type != other.type or one.tensor_type is None or one.tensor_type.static_shape is None:
-            raise NotLoweredError(f"its branches give {one.type} and {other.type}, and only the run knows which")
+            raise NotLoweredError(_undecided(graph, op, one, other))
     add = Adding(graph)
     condition = add("Reshape", op.inputs[0], add.constant([], np.int64))
     yes, no = (inlined(graph, op.bodies[name], ()) for name in ("then_branch", "else_branch"))
     return tuple(add("Where", condition, a, b) for a, b in zip(yes, no, strict=True))
+
+
+def _undecided(graph: Graph, op: Op, one: Value, other: Value) -> str:
+    """Return why branches cannot be selected from, and which inputs' numbers, taken from data, would decide."""
+    what = "sizes that only the run knows" if one.type == other.type else "different sizes"
+    above = {op.inputs[0], *nx.ancestors(graph.nx, op.inputs[0])}
+    asked = [value for value in graph.inputs if value in above and value.default is None]
+    why = f"its branches give {what}, {one.type} and {other.type}"
+    if not asked or not all(_is_small(value) for value in asked):
+        return why
+    return f"{why}; it asks for {' and '.join(repr(value.name) for value in asked)}, which --data would fix"
+
+
+def _is_small(value: Value) -> bool:
+    sizes = None if value.tensor_type is None else value.tensor_type.static_shape
+    return sizes is not None and prod(sizes) <= MAX_PINNED
 
 
 def unroll_loop(graph: Graph, op: Op) -> tuple[Value, ...]:

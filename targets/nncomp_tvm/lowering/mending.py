@@ -21,6 +21,7 @@ from nncomp.ir import Graph, Op, TensorType, Value
 from nncomp.ops import OpTable
 from nncomp.opset import convert_opset
 from nncomp_tvm.lowering.calls import NotLoweredError
+from nncomp_tvm.lowering.control_flow import MAX_PINNED
 from nncomp_tvm.lowering.expansion import expand
 from nncomp_tvm.lowering.importer import Walk
 from nncomp_tvm.manifest import Port
@@ -31,7 +32,6 @@ OLDEST: Final = 13
 """Opset that older models are lifted to: from here on axes are inputs, and TVM's converters are tested."""
 
 _ROUNDS: Final = 12
-_PIN_UP_TO: Final = 64  # elements
 _SIZE_SLOTS: Final = frozenset(
     {
         "axes", "axis", "shape", "starts", "ends", "steps", "pads", "repeats", "scales", "sizes", "roi", "k", "K",
@@ -214,7 +214,7 @@ class _Mending:
             if value is not None and _slot_name(op, slot, self.graph.opsets) in slots:
                 found |= {one.name for one in self._sources(value)}
         new = found - set(self.pinned)
-        small = all(name in self._sizes.numbers and self._sizes.numbers[name].size <= _PIN_UP_TO for name in new)
+        small = all(name in self._sizes.numbers and self._sizes.numbers[name].size <= MAX_PINNED for name in new)
         if not new or not small:
             return False
         for name in sorted(new):

@@ -249,7 +249,7 @@ def _counted(call: Call, arrays: Sequence[SizeArray | None]) -> Expr | None:
     begin, end, step = (None if one is None else one.reshape(-1)[0] for one in arrays)
     if not any(isinstance(one, Open) for one in (begin, end, step)):
         return None
-    if begin != 0 or step != 1:
+    if end is None or begin != 0 or step != 1:
         raise NotLoweredError("with open sizes it must count from 0, in steps of 1")
     return relax.op.arange(0, *dimensions([end]), 1, str(call.dtype(0)))
 

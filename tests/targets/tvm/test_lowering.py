@@ -75,6 +75,23 @@ def test_a_branch_that_is_chosen_at_the_run_becomes_a_selection():
         np.testing.assert_allclose(artifact.run(feeds)["y"], run(model, feeds)["y"], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("condition", "more"), [("bool c", "; it asks for 'c', which --data would fix"), ("bool[n,9,9] c", "")]
+)
+def test_branches_of_different_sizes_say_which_input_would_decide(condition, more):
+    text = f"""
+    g (float[2] x, {condition}) => (float[] y) <int64[1] one = {{1}}, int64[1] none = {{0}}>
+    {{ o = {"Identity (c)" if not more else "Not (c)"} y = If (o) <
+        then_branch = yes () => (float[2] p) {{ p = Exp (x) }},
+        else_branch = no () => (float[1] q) {{ q = Slice (x, none, one) }} > }}
+    """
+    with pytest.raises(UnsupportedError) as refusal:
+        built(text)
+    assert refusal.value.message == (
+        f"TVM cannot take 'If(y)' (If): its branches give different sizes, float[2] and float[1]{more}"
+    )
+
+
 def test_a_loop_of_known_length_is_written_out():
     assert_agrees("""
     g (float[2] x) => (float[2] y, float[] all) <int64 n = {3}, bool go = {1}>

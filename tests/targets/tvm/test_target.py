@@ -261,3 +261,16 @@ def test_without_a_linker_it_runs_in_memory_and_is_not_saved(tmp_path, monkeypat
     assert refusal.value.message == "the library cannot be linked: cannot find a compiler"
     assert refusal.value.hint == "TVM links with g++ or clang++: install one"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_recipe_for_int8_quantizes_for_kernels_of_integers(tmp_path):
+    demo = Path(nncomp.__file__).parent / "demo"
+    result = nncomp.compile(
+        demo / "digits.onnx", out=tmp_path / "out", recipe="tvm-int8", data=str(demo / "digits.npz"), limit=8,
+        measure=False,
+    )  # fmt: skip
+    kernels = result.artifact.report()["kernels"]
+    assert {op for kernel in kernels if kernel["integer"] for op in kernel["ops"]} >= {"nn.conv2d", "matmul"}
+    floats = [kernel["ops"] for kernel in kernels if "nn.conv2d" in kernel["ops"] and not kernel["integer"]]
+    assert len(floats) == 1  # that of one channel reads bytes and computes in float
+    assert result.report.target == "tvm-cpu"
