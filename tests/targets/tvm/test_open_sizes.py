@@ -185,5 +185,5 @@ def test_what_does_not_count_from_0_to_an_open_size_is_refused_by_name():
     with pytest.raises(UnsupportedError) as refusal:
         TvmCpuTarget.from_options({"dynamic": True}).build(model, nncomp.Context())
     assert refusal.value.message == (
-        "TVM cannot take 'Range(count)' (Range): with open sizes it must count from 0, in steps of 1"
+        "TVM cannot take 'Range(count)' (Range): Loop in it: the number of its iterations is not known before the run"
     )
