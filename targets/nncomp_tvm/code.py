@@ -68,16 +68,17 @@ class Compiled:
         Raises:
             UnsupportedError: it cannot be linked (NNC-T001).
         """
-        from nncomp_tvm.library import quiet
+        from nncomp_tvm.library import linker, quiet
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.so"
             try:
                 with quiet():
                     self.executable.export_library(str(path))
-            except RuntimeError as error:
+            except (RuntimeError, TypeError) as error:  # of no compiler at all TVM asks for the name
+                reason = str(error).strip().splitlines()[-1][:200] if linker() else "there is no C++ compiler"
                 raise UnsupportedError(
-                    f"the library cannot be linked: {str(error).strip().splitlines()[-1][:200]}",
+                    f"the library cannot be linked: {reason}",
                     code="NNC-T001",
                     hint="TVM links with g++ or clang++: install one",
                 ) from error

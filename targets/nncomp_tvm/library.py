@@ -25,6 +25,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from tvm.s_tir import dlight
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812  as all of TVM calls it
+from tvm.support import cc
 from tvm.tirx.compilation_pipeline import register_tir_pipeline
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ffi_library",
     "is_cpu",
     "lacking_features",
+    "linker",
     "onnx_frontend",
     "pass_instrument",
     "quiet",
@@ -74,6 +76,11 @@ def tensor(array: npt.NDArray[Any], device: Any = None) -> Any:
 def ffi_include_paths() -> list[str]:
     """Return the folders with the headers of TVM's calling convention."""
     return [str(path) for path in tvm_ffi.libinfo.include_paths()]
+
+
+def linker() -> str:
+    """Return the compiler that TVM links with, "" where it finds none."""
+    return cc.get_cc() or ""
 
 
 def ffi_library() -> str:

@@ -274,3 +274,15 @@ def test_the_recipe_for_int8_quantizes_for_kernels_of_integers(tmp_path):
     floats = [kernel["ops"] for kernel in kernels if "nn.conv2d" in kernel["ops"] and not kernel["integer"]]
     assert len(floats) == 1  # that of one channel reads bytes and computes in float
     assert result.report.target == "tvm-cpu"
+
+
+def test_where_there_is_no_compiler_at_all_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    artifact = TvmCpuTarget().build(graph(SMALL, opset=18), nncomp.Context())
+    with pytest.raises(UnsupportedError) as refusal:
+        artifact.save(tmp_path)
+    assert (refusal.value.code, refusal.value.exit_status) == ("NNC-T001", 4)
+    assert refusal.value.message == "the library cannot be linked: there is no C++ compiler"
+    assert refusal.value.hint == "TVM links with g++ or clang++: install one"
