@@ -33,6 +33,18 @@ if TYPE_CHECKING:
     from nncomp_tvm.target import CpuOptions, CudaOptions
 
 
+def require_cpu(options: CpuOptions) -> None:
+    """Refuse a CPU that LLVM does not know.
+
+    Raises:
+        RecipeError: there is no such CPU (NNC-R010).
+    """
+    if options.cpu and not is_cpu(options.cpu):
+        raise RecipeError(
+            f"cpu: LLVM knows no CPU {options.cpu!r} of this machine's kind", hint="such as 'x86-64-v3' or 'haswell'"
+        )
+
+
 def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Sizes, command: str) -> TvmArtifact:
     """Return ``graph`` as machine code for a CPU.
 
@@ -48,11 +60,8 @@ def build_for_cpu(graph: Graph, ctx: Context, *, options: CpuOptions, sizes: Siz
         UnsupportedError: an op does not lower (NNC-T002).
         GateError: the result is wrong (NNC-G005).
     """
+    require_cpu(options)
     cpu = options.cpu
-    if cpu and not is_cpu(cpu):
-        raise RecipeError(
-            f"cpu: LLVM knows no CPU {cpu!r} of this machine's kind", hint="such as 'x86-64-v3' or 'haswell'"
-        )
     chosen = CpuTarget.named(cpu) if cpu else CpuTarget.host()
     target = {"kind": "llvm", "mcpu": chosen.mcpu}
     foreign = foreign_to(lacking_features(chosen.mcpu), chosen.mcpu)

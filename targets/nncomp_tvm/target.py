@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,7 +14,7 @@ from nncomp.options import option
 from nncomp.passes import Context
 from nncomp.targets import Artifact, Capabilities, Finding, Target, TargetOptions
 from nncomp_tvm.capabilities import CAPABILITIES
-from nncomp_tvm.nvrtc import compiler_missing
+from nncomp_tvm.nvrtc import compiler_missing, require_arch
 
 if TYPE_CHECKING:
     from nncomp_tvm.lowering import Sizes
@@ -55,9 +56,14 @@ class LoweringTarget(Target):
         return "" if find_spec("tvm") else "pip install 'nncomp[tvm]'"
 
     def check(self, graph: Graph, ctx: Context) -> list[Finding]:
-        """Say which ops do not lower, and why; nothing is compiled."""
+        """Say which ops do not lower, and why; nothing is compiled.
+
+        Raises:
+            RecipeError: an option names what is not known (NNC-R010).
+        """
         from nncomp_tvm.lowering import refusals
 
+        self._require_device()
         try:
             refused = {one.op: one.reason for one in refusals(graph, ctx.ops, self._sizes(graph, ctx))}
         except UnsupportedError as refusal:
@@ -66,6 +72,10 @@ class LoweringTarget(Target):
             Finding("refused" if op in refused else "ok", op.label, op.kind, refused.get(op, ""))
             for _, op in graph.walk()
         ]
+
+    @abstractmethod
+    def _require_device(self) -> None:
+        """Refuse a device that the compiler does not know."""
 
     def _sizes(self, graph: Graph, ctx: Context) -> Sizes:
         """Return what is compiled for: the first sample's sizes, and 1 for open ones where there is no data."""
@@ -94,6 +104,11 @@ class TvmCpuTarget(LoweringTarget):
     option_type: ClassVar[type[TargetOptions]] = CpuOptions
     options: CpuOptions
 
+    def _require_device(self) -> None:
+        from nncomp_tvm.building import require_cpu
+
+        require_cpu(self.options)
+
     def build(self, graph: Graph, ctx: Context) -> Artifact:
         """Compile ``graph``, and compare it with ONNX Runtime.
 
@@ -121,6 +136,10 @@ class TvmCudaTarget(LoweringTarget):
     library: ClassVar[str] = "apache-tvm and NVRTC"
     option_type: ClassVar[type[TargetOptions]] = CudaOptions
     options: CudaOptions
+
+    def _require_device(self) -> None:
+        if self.options.arch and not compiler_missing():
+            require_arch(self.options.arch)
 
     def missing(self) -> str:
         """Return the pip command, "" when apache-tvm and NVRTC are installed."""

@@ -142,6 +142,8 @@ def test_an_architecture_that_nvrtc_does_not_know_is_named(compiler, arch):
     with pytest.raises(RecipeError) as refusal:
         built(arch=arch)
     assert (refusal.value.code, refusal.value.exit_status) == ("NNC-R010", 2)
+    with pytest.raises(RecipeError):
+        TvmCudaTarget.from_options({"arch": arch}).check(graph(NETWORK, opset=18), nncomp.Context())
     assert refusal.value.message == f"arch: NVRTC knows no architecture {arch!r}"
     assert re.fullmatch(r"one of sm_\d+(, sm_\d+)*", refusal.value.hint)
     assert "sm_80" in refusal.value.hint

@@ -202,6 +202,12 @@ def test_a_cpu_that_llvm_does_not_know_is_named():
     assert refusal.value.message == "cpu: LLVM knows no CPU 'z80' of this machine's kind"
 
 
+def test_check_refuses_it_too():
+    with pytest.raises(RecipeError) as refusal:
+        check(SMALL, cpu="z80")
+    assert refusal.value.message == "cpu: LLVM knows no CPU 'z80' of this machine's kind"
+
+
 def test_no_table_stays_in_the_code(tmp_path):
     """What TVM's own operators read is apart, too, not only what our kernels do."""
     model = graph("g (int64[5] x) => (float[5,16] y) <float[4000,16] table> { y = Gather (table, x) }", opset=18)
