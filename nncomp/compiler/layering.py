@@ -44,8 +44,11 @@ def layer_report(
         with contextlib.suppress(UnsupportedError, RuntimeFailure):  # the target may not take the original at all
             baseline = artifact.kernels(feeds, graph=prepared.original, seconds=seconds)
     found = find_layers(sized, prepared.registry.ops, kernels, _causes(prepared, results))
+    timed = any(kernel.latency_us is not None for kernel in kernels)
     if not seconds:
         skipped["latency"] = "not asked for"
+    elif kernels and not timed:
+        skipped["latency"] = artifact.unrunnable() or "no kernel was timed"
     if seen.get("skipped") or not seen:
         skipped["error"] = seen.get("skipped") or "no pass changed numbers"
     own = [kernel.latency_us for kernel in kernels if not kernel.outputs and kernel.latency_us is not None]
@@ -55,7 +58,7 @@ def layer_report(
             for layer, main in zip(found.layers, found.mains, strict=True)
         ),
         times=found.times(baseline),
-        other_us=sum(own) if kernels and seconds else None,
+        other_us=sum(own) if timed else None,
         against=str(seen.get("pass", "")),
         skipped=skipped,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -136,6 +136,7 @@ class TvmArtifact(Artifact):
         values: dict[str, dict[str, None]] = defaultdict(dict)
         for one in self.calls:
             values[one.kernel].update(dict.fromkeys(one.values))
+        called = Counter(one.kernel for one in self.calls)
         names = dict.fromkeys([*sorted(times, key=lambda name: -sum(times[name])), *known])
         return {
             "device": self.manifest.device,
@@ -148,7 +149,7 @@ class TvmArtifact(Artifact):
                 {
                     **asdict(known.get(name, CompiledKernel(name, (), integer=False))),
                     "computes": list(values[name]),
-                    "calls": len(times[name]),
+                    "calls": len(times[name]) or called[name],
                     "us": round(sum(times[name]), 1) if times[name] else None,
                 }
                 for name in names
@@ -158,23 +159,31 @@ class TvmArtifact(Artifact):
     def kernels(self, feeds: Feeds, *, graph: Graph | None = None, seconds: float = 0.25) -> tuple[Kernel, ...]:
         """Return the calls of functions in one run, in their order, each with what it computes and its time.
 
-        ``graph`` would run on ONNX Runtime, whose kernels are not this target's to name: there are none for it.
+        Where this machine cannot run it they have no time. ``graph`` would run on ONNX Runtime, whose kernels are not
+        this target's to name: there are none for it.
         """
-        if graph is not None or self.unrunnable():
+        if graph is not None:
             return ()
-        known = {kernel.name: kernel for kernel in self.compiled}
+        if self.unrunnable():
+            return tuple(self._kernel(one.kernel, one.values, None) for one in self.calls)
         waiting: dict[str, list[Call]] = defaultdict(list)
         for one in self.calls:
             waiting[one.kernel].append(one)
-        found = []
-        for call in self.loaded.timed(feeds, seconds=seconds):
-            own = known.get(call.kernel)
-            values = waiting[call.kernel].pop(0).values if waiting[call.kernel] else ()
-            kind = "+".join(own.ops) if own is not None and own.ops else call.kernel
-            integer = own.integer if own is not None else False if self.compiled else None
-            moves = _moves(own.ops) if own is not None and own.ops else bool(_MOVING.fullmatch(call.kernel))
-            found.append(Kernel(kind, values, None if moves else integer, call.us if seconds else None))
-        return tuple(found)
+        return tuple(
+            self._kernel(
+                call.kernel,
+                waiting[call.kernel].pop(0).values if waiting[call.kernel] else (),
+                call.us if seconds else None,
+            )
+            for call in self.loaded.timed(feeds, seconds=seconds)
+        )
+
+    def _kernel(self, name: str, values: tuple[str, ...], us: float | None) -> Kernel:
+        own = next((kernel for kernel in self.compiled if kernel.name == name), None)
+        kind = "+".join(own.ops) if own is not None and own.ops else name
+        integer = own.integer if own is not None else False if self.compiled else None
+        moves = _moves(own.ops) if own is not None and own.ops else bool(_MOVING.fullmatch(name))
+        return Kernel(kind, values, None if moves else integer, us)
 
     @cached_property
     def _stored(self) -> bytes:

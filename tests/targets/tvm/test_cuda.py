@@ -75,6 +75,11 @@ def test_a_library_is_built_without_a_gpu_with_a_kernel_for_each_fused_op(compil
     assert any("conv2d" in name and "relu" in name for name in kernels)
     assert any("matmul" in name and "sigmoid" in name for name in kernels)
     assert all(name.encode() in cubin for name in kernels)
+    if artifact.unrunnable():  # then what each launch computes is known, and no time
+        calls = artifact.kernels({})
+        assert all(call.latency_us is None for call in calls)
+        assert {"r", "y"} <= {name for call in calls for name in call.outputs}
+        assert all(kernel["calls"] > 0 for kernel in artifact.report()["kernels"])
     halves = [line for line in ptx.splitlines() if ".f16" in line]
     assert bool(halves) == bool(options.get("half"))
     assert [note.code for note in ctx.notes] == ([] if artifact.emulated or not artifact.unrunnable() else ["NNC-W063"])
