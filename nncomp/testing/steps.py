@@ -14,6 +14,9 @@ UNARY: Final = ("Relu", "Neg", "Identity", "Sigmoid", "Tanh", "Abs", "LeakyRelu"
 DOUBLE_UNARY: Final = ("Relu", "Neg", "Identity", "Sigmoid", "Tanh", "Abs")
 """Those that ONNX Runtime's CPU provider has for float64, too."""
 
+_DOUBLE_CLIP: Final = 12
+"""Version of ONNX's opset since which ONNX Runtime has Clip for float64."""
+
 
 def unary(b: Builder) -> None:
     """Add an activation or the like."""
@@ -48,10 +51,11 @@ def clip(b: Builder) -> None:
     """Limit a value, on both sides or one."""
     value = b.pick(*b.live)
     low, high = b.pick((0.0, 6.0), (-1.0, 1.0), (0.0, None), (None, 2.0))
+    if b.opset < _DOUBLE_CLIP and b.dtype is DataType.DOUBLE:
+        return
     if b.opset < 11:
-        if b.dtype is not DataType.DOUBLE:
-            attrs = {"min": low, "max": high}
-            b.add("Clip", [value], shape_of(value), **{key: end for key, end in attrs.items() if end is not None})
+        attrs = {"min": low, "max": high}
+        b.add("Clip", [value], shape_of(value), **{key: end for key, end in attrs.items() if end is not None})
         return
     ends = [None if end is None else b.constant(end, b.dtype) for end in (low, high)]
     b.add("Clip", [value, *ends], shape_of(value))
@@ -60,7 +64,7 @@ def clip(b: Builder) -> None:
 def hard_swish(b: Builder) -> None:
     """Write x * clip(x + 3, 0, 6) / 6 in pieces."""
     value = b.pick(*b.live)
-    if b.opset < 11:
+    if b.opset < (_DOUBLE_CLIP if b.dtype is DataType.DOUBLE else 11):
         return
     shape = shape_of(value)
     three, zero, six, again = (b.constant(number, b.dtype) for number in (3, 0, 6, 6))
