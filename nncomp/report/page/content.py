@@ -18,7 +18,7 @@ from nncomp.report.page.verdict import costly_layers
 FEW: Final = 25
 """Rows of the table of layers that are shown at first, with a script that can show the others."""
 
-_MOST_ROWS: Final = 2000
+_MOST_ROWS: Final = 5000
 """Layers that the page shows: with more, a browser takes long, and nobody reads them."""
 _MOST_SPREADS: Final = 120
 _OPEN_UNTIL: Final = 24

@@ -99,17 +99,18 @@ class Walk:
                 for binding in bindings(main):
                     value = binding.value
                     self._name = binding.var.name if origin_of(binding.var) is not None else ""
-                    if isinstance(binding, relax.MatchCast):
-                        self.new[binding.var] = self.builder.match_cast(self.argument(value), binding.ty)
-                        continue
                     if isinstance(value, relax.Call):
                         arguments = [self.argument(argument) for argument in value.args]
                         value = relax.Call(value.op, arguments, value.attrs, value.ty_args)
+                    else:
+                        value = self.argument(value)
+                    if isinstance(binding, relax.MatchCast):  # TVM's passes leave calls inside of these, too
+                        self.new[binding.var] = self.builder.match_cast(self.emit(value), binding.ty)
+                        continue
+                    if isinstance(value, relax.Call):
                         value = self._rewrite(self, (binding.var, value))
                         if value is None:
                             continue
-                    else:
-                        value = self.argument(value)
                     self.new[binding.var] = self.emit(value)
                 result = self.builder.emit_output(self.argument(main.body.body))
             self.builder.emit_func_output(result)
