@@ -13,7 +13,7 @@ from nncomp.compiler import CompileRequest, compile_model
 from nncomp.diff import diff
 from nncomp.plugins import Registry
 from nncomp.report import plain
-from nncomp.report.comparing import layer_times, result_of
+from nncomp.report.comparing import result_of
 from nncomp.report.page import comparison_page, diff_page, report_fragment, report_page
 from nncomp.report.page.blocks import block_name, blocks, drawing
 from nncomp.report.page.charts import axis, histogram, stacked
@@ -456,28 +456,6 @@ def test_prices_beside_measurements_are_marked_and_do_not_compete(report):
     found = comparison_content([result_of(name, one) for name, one in zip("ab", reports, strict=True)], reports)
     (line,) = [one for one in found["lines"] if one.name == "Latency"]
     assert (line.cells, line.best) == (("1.00 µs (priced)", "9.00 µs"), frozenset())
-
-
-def timed(digest, layers):
-    """Return what a comparison reads of layers: (name, output, microseconds)."""
-    return {
-        "model": {"digest": digest},
-        "layers": {"items": [{"name": name, "output": output} for name, output, _ in layers]},
-        "measured": {"layers": [{"latency_us": time} for *_, time in layers]},
-    }
-
-
-def test_the_same_work_is_compared_however_it_is_cut_into_layers():
-    apart = timed("m", [("conv", "a", 5.0), ("relu", "b", 1.0), ("fc", "y", 2.0)])
-    fused = timed("m", [("conv", "b", 4.0), ("fc", "y", 2.5)])
-    swapped = timed("m", [("other", "a", 7.0), ("fc", "z", None)])
-    assert layer_times([apart, fused]) == [("conv", [6.0, 4.0]), ("fc", [2.0, 2.5])]
-    assert layer_times([fused, swapped]) == []
-    assert layer_times([apart, swapped]) == [("conv", [5.0, 7.0])]
-
-
-def test_layers_of_different_models_are_not_compared_whatever_they_are_called():
-    assert layer_times([timed("m", [("conv", "a", 5.0)]), timed("n", [("conv", "a", 1.0)])]) == []
 
 
 @pytest.mark.parametrize(("energy", "text"), [(2286.71, "2287 uJ"), (999.4, "999 uJ"), (0.01234, "0.0123 uJ")])

@@ -129,7 +129,6 @@ class TvmArtifact(Artifact):
         Times are of one run on the inputs that were measured, in microseconds, each kernel's calls together; they are
         there when :meth:`measure` was called before.
         """
-        known = {kernel.name: kernel for kernel in self.compiled}
         times: dict[str, list[float]] = defaultdict(list)
         for call in self._times:
             times[call.kernel].append(call.us)
@@ -137,7 +136,7 @@ class TvmArtifact(Artifact):
         for one in self.calls:
             values[one.kernel].update(dict.fromkeys(one.values))
         called = Counter(one.kernel for one in self.calls)
-        names = dict.fromkeys([*sorted(times, key=lambda name: -sum(times[name])), *known])
+        names = dict.fromkeys([*sorted(times, key=lambda name: -sum(times[name])), *self._known])
         return {
             "device": self.manifest.device,
             "target": self.manifest.target,
@@ -147,7 +146,7 @@ class TvmArtifact(Artifact):
             "parameter_bytes": len(self._stored),
             "kernels": [
                 {
-                    **asdict(known.get(name, CompiledKernel(name, (), integer=False))),
+                    **asdict(self._known.get(name, CompiledKernel(name, (), integer=False))),
                     "computes": list(values[name]),
                     "calls": len(times[name]) or called[name],
                     "us": round(sum(times[name]), 1) if times[name] else None,
@@ -179,11 +178,15 @@ class TvmArtifact(Artifact):
         )
 
     def _kernel(self, name: str, values: tuple[str, ...], us: float | None) -> Kernel:
-        own = next((kernel for kernel in self.compiled if kernel.name == name), None)
+        own = self._known.get(name)
         kind = "+".join(own.ops) if own is not None and own.ops else name
         integer = own.integer if own is not None else False if self.compiled else None
         moves = _moves(own.ops) if own is not None and own.ops else bool(_MOVING.fullmatch(name))
         return Kernel(kind, values, None if moves else integer, us)
+
+    @cached_property
+    def _known(self) -> dict[str, CompiledKernel]:
+        return {kernel.name: kernel for kernel in self.compiled}
 
     @cached_property
     def _stored(self) -> bytes:

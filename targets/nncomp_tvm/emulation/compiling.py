@@ -29,14 +29,13 @@ def compiler() -> str:
     return next((found for name in ("g++", "clang++") if (found := shutil.which(name))), "")
 
 
-def compiled(source: str, launches: Mapping[str, Sequence[str]], arch: str, *, sanitize: bool = False) -> Any:
+def compiled(source: str, launches: Mapping[str, Sequence[str]], arch: str) -> Any:
     """Return a TVM module with a function for each kernel, to be called as TVM's host code calls those of a GPU.
 
     Args:
         source: CUDA C++.
         launches: What the last arguments of each kernel are: names such as ``blockIdx.x``.
         arch: Such as ``sm_80``, for the source to ask for.
-        sanitize: Watch addresses; the process must have been started with the compiler's ASan library.
 
     Raises:
         UnsupportedError: there is no C++ compiler, or it refuses the source (NNC-T001).
@@ -51,7 +50,6 @@ def compiled(source: str, launches: Mapping[str, Sequence[str]], arch: str, *, s
         command = [
             found,
             *_flags(arch),
-            *_SANITIZED * sanitize,
             *includes,
             str(path),
             "-o",
@@ -69,9 +67,6 @@ def compiled(source: str, launches: Mapping[str, Sequence[str]], arch: str, *, s
         if done.returncode:
             raise UnsupportedError(f"the C++ compiler refuses the kernels: {_reason(done.stderr)}", code="NNC-T001")
         return tvm.runtime.load_module(str(library))
-
-
-_SANITIZED: Final = ("-fsanitize=address,bounds,alignment", "-g", "-fno-sanitize-recover=all")
 
 
 def _flags(arch: str) -> list[str]:

@@ -28,21 +28,18 @@ class Emulator:
         code: What TVM made.
         manifest: What goes in and comes out, for the GPU.
         seconds: How long one run may take.
-        sanitize: As for :func:`compiled`.
 
     Raises:
         UnsupportedError: there is no C++ compiler, or it refuses the kernels (NNC-T001).
     """
 
-    def __init__(
-        self, code: GpuCode, manifest: Manifest, *, seconds: float = float("inf"), sanitize: bool = False
-    ) -> None:
+    def __init__(self, code: GpuCode, manifest: Manifest, *, seconds: float = float("inf")) -> None:
         self.manifest = replace(manifest, device="cpu")
         self._seconds = seconds
         executable, launches = host_of(code.module, code.target)
         self._kernels = None
         if launches:
-            self._kernels = compiled(code.source, launches, code.arch, sanitize=sanitize)
+            self._kernels = compiled(code.source, launches, code.arch)
             (host,) = executable.mod.imports
             host.import_module(self._kernels)
         self._loaded = Loaded(executable, self.manifest)
